@@ -1,0 +1,2 @@
+#![no_std]
+//! The memory map of struct pages.
