@@ -1,2 +1,5 @@
+//! The memory map of struct pages, and how little of it a machine needs.
 #![no_std]
-//! The memory map of struct pages.
+
+pub mod addr;
+pub mod machine;

@@ -1,0 +1,197 @@
+//! The only door from this crate to hardware.
+//!
+//! Two implementations exist from the start: bare metal, and the emulated
+//! machine of the host tests, which keeps a stale TLB per CPU. Code in this crate
+//! therefore never dereferences an address: it asks the machine to.
+
+use core::fmt;
+
+use crate::addr::{NodeId, Pfn, PhysAddr, VirtAddr};
+
+/// How a [`Machine::probe`] touches memory. None of them changes a value when it
+/// succeeds on a zero word; what differs is what hardware does to a read-only page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Probe {
+    /// A plain 4-byte load.
+    Load,
+    /// A plain 4-byte store of the value just read.
+    Store,
+    /// `lock cmpxchg` whose comparison fails.
+    CmpxchgFailing,
+    /// `lock xadd` of zero.
+    XaddZero,
+    /// `lock bts` of bit 0.
+    Bts,
+}
+
+/// A page fault that a [`Machine::probe`] ran into.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// The address that was touched (CR2).
+    pub at: VirtAddr,
+    /// The error code as x86 pushes it: bit 0 present, bit 1 write, bit 2 user.
+    pub code: u64,
+}
+
+impl Fault {
+    /// Error code of a supervisor write to a present read-only page.
+    pub const WRITE_TO_READ_ONLY: u64 = 0b11;
+}
+
+/// Where a failure can be injected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FailPoint {
+    /// An allocation from the buddy or early allocator.
+    #[doc(alias = "fail_page_alloc")]
+    PageAlloc,
+    /// The store of one vmemmap PTE.
+    #[doc(alias = "fail_hugetlb_vmemmap_pte")]
+    VmemmapPte,
+    /// The store of one vmemmap PMD.
+    #[doc(alias = "fail_hugetlb_vmemmap_pmd")]
+    VmemmapPmd,
+}
+
+/// How urgent a log line is, by the names of `printk`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Level {
+    /// Something is wrong but the machine goes on.
+    #[doc(alias = "KERN_WARNING")]
+    Warn,
+    /// Normal.
+    #[doc(alias = "KERN_INFO")]
+    Info,
+}
+
+/// Interrupt state as [`Machine::irq_save`] found it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IrqState(pub bool);
+
+/// What this crate needs of the machine it runs on.
+///
+/// Orderings: every load is an acquire, every store a release, every
+/// read-modify-write both. On x86 that is what plain `mov` and locked
+/// instructions do; an implementation must also keep the compiler from moving
+/// accesses across. A release store of a table entry pairs with the hardware
+/// walker and with the acquire load of any software walk.
+pub trait Machine: Sync {
+    /// Loads 8 bytes of physical memory; `at` is a multiple of 8 and RAM.
+    fn read_phys(&self, at: PhysAddr) -> u64;
+
+    /// Stores 8 bytes of physical memory; `at` is a multiple of 8 and RAM.
+    fn write_phys(&self, at: PhysAddr, value: u64);
+
+    /// Stores `new` if `at` holds `current`; the value found, as `Ok` if stored.
+    ///
+    /// # Errors
+    /// The value found, when it was not `current`.
+    fn compare_exchange_phys(&self, at: PhysAddr, current: u64, new: u64) -> Result<u64, u64>;
+
+    /// Copies a whole frame. No other CPU writes either meanwhile.
+    fn copy_frame(&self, to: Pfn, from: Pfn);
+
+    /// Writes `record` `count` times from `at` on: how struct pages are filled
+    /// in, 64 bytes each. Nothing else touches that memory meanwhile.
+    fn fill_phys(&self, at: PhysAddr, record: &[u64; 8], count: u64) {
+        for n in 0..count {
+            for (word, value) in (0u64..).zip(record) {
+                self.write_phys(at.offset(n * 64 + word * 8), *value);
+            }
+        }
+    }
+
+    /// Stores `value` to `count` consecutive 8-byte words from `at` on.
+    fn fill_words(&self, at: PhysAddr, value: u64, count: u64) {
+        for n in 0..count {
+            self.write_phys(at.offset(n * 8), value);
+        }
+    }
+
+    /// Loads 8 bytes through the page tables.
+    fn load64(&self, at: VirtAddr) -> u64;
+
+    /// Loads 4 bytes through the page tables.
+    fn load32(&self, at: VirtAddr) -> u32;
+
+    /// Stores 8 bytes through the page tables.
+    fn store64(&self, at: VirtAddr, value: u64);
+
+    /// Stores 4 bytes through the page tables.
+    fn store32(&self, at: VirtAddr, value: u32);
+
+    /// Locked 4-byte compare-and-exchange through the page tables. Needs a
+    /// writable mapping even when the comparison fails.
+    ///
+    /// # Errors
+    /// The value found, when it was not `current`.
+    fn compare_exchange32(&self, at: VirtAddr, current: u32, new: u32) -> Result<u32, u32>;
+
+    /// Locked 8-byte compare-and-exchange through the page tables.
+    ///
+    /// # Errors
+    /// The value found, when it was not `current`.
+    fn compare_exchange64(&self, at: VirtAddr, current: u64, new: u64) -> Result<u64, u64>;
+
+    /// Locked 4-byte add through the page tables; the value before.
+    fn fetch_add32(&self, at: VirtAddr, delta: u32) -> u32;
+
+    /// Stores `value` to `count` words that lie `stride` bytes apart, from `at`
+    /// on: how the tails of a compound page get their `compound_info`.
+    fn store64_strided(&self, at: VirtAddr, stride: u64, count: u64, value: u64) {
+        for n in 0..count {
+            self.store64(at.offset(n * stride), value);
+        }
+    }
+
+    /// Touches the 4 bytes at `at` and reports the fault instead of dying of it.
+    ///
+    /// # Errors
+    /// The fault.
+    fn probe(&self, at: VirtAddr, how: Probe) -> Result<(), Fault>;
+
+    /// Frame of the live top-level page table.
+    fn root(&self) -> Pfn;
+
+    /// Whether a leaf can map 1 GiB.
+    #[doc(alias = "pdpe1gb")]
+    fn has_gbpages(&self) -> bool;
+
+    /// Drops this CPU's translation of the page at `at`, global or not.
+    #[doc(alias = "invlpg")]
+    fn flush_page_local(&self, at: VirtAddr);
+
+    /// Drops all of this CPU's translations, global ones included.
+    #[doc(alias = "__flush_tlb_all")]
+    fn flush_all_local(&self);
+
+    /// Runs `work` on every online CPU, this one included, and waits for all.
+    #[doc(alias = "on_each_cpu")]
+    fn on_each_cpu(&self, work: &(dyn Fn() + Sync));
+
+    /// The CPU that runs this.
+    #[doc(alias = "smp_processor_id")]
+    fn this_cpu(&self) -> usize;
+
+    /// The node of the CPU that runs this.
+    #[doc(alias = "numa_node_id")]
+    fn this_node(&self) -> NodeId;
+
+    /// Switches interrupts off on this CPU; the state before.
+    #[doc(alias = "local_irq_save")]
+    fn irq_save(&self) -> IrqState;
+
+    /// Puts back what [`Machine::irq_save`] returned.
+    #[doc(alias = "local_irq_restore")]
+    fn irq_restore(&self, state: IrqState);
+
+    /// Whether the operation at `point` is to fail now, for tests.
+    #[doc(alias = "should_fail")]
+    fn inject(&self, point: FailPoint) -> bool {
+        let _ = point;
+        false
+    }
+
+    /// Writes one line to the kernel log.
+    #[doc(alias = "printk")]
+    fn log(&self, level: Level, line: fmt::Arguments<'_>);
+}
