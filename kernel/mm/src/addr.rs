@@ -9,19 +9,15 @@ use core::fmt;
 use core::ops::Range;
 
 /// log2 of the size of a base page.
-#[doc(alias = "PAGE_SHIFT")]
 pub const PAGE_SHIFT: u32 = 12;
 /// Size of a base page in bytes.
-#[doc(alias = "PAGE_SIZE")]
 pub const PAGE_SIZE: u64 = 1 << PAGE_SHIFT;
 /// Entries in one page table of any level.
 #[doc(alias = "PTRS_PER_PTE")]
 pub const ENTRIES: u64 = 512;
 /// Size of the block behind a 2 MiB leaf, in bytes.
-#[doc(alias = "PMD_SIZE")]
 pub const PMD_SIZE: u64 = PAGE_SIZE * ENTRIES;
 /// Size of the block behind a 1 GiB leaf, in bytes.
-#[doc(alias = "PUD_SIZE")]
 pub const PUD_SIZE: u64 = PMD_SIZE * ENTRIES;
 /// Bits of a physical address that the architecture allows (x86_64: 52).
 pub const MAX_PHYSMEM_BITS: u32 = 52;
@@ -243,7 +239,7 @@ impl PfnRange {
             } else {
                 at.0.trailing_zeros()
             };
-            let order = Order(by_size.min(by_alignment).min(u32::from(max.0)) as u8);
+            let order = Order::clamped(by_size.min(by_alignment)).min(max);
             let block = (at, order);
             at = at.offset(order.pages());
             Some(block)
@@ -421,6 +417,18 @@ impl Order {
         match Self::new(n) {
             Some(order) => order,
             None => panic!("order above 22"),
+        }
+    }
+
+    /// Order `n`, or [`Order::MAX`] if `n` is above it.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "compared just before")]
+    pub const fn clamped(n: u32) -> Self {
+        if n < Self::MAX.0 as u32 {
+            Self(n as u8)
+        } else {
+            Self::MAX
         }
     }
 

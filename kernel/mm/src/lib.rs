@@ -2,4 +2,7 @@
 #![no_std]
 
 pub mod addr;
+pub mod frames;
 pub mod machine;
+pub mod page;
+pub mod sync;

@@ -165,7 +165,6 @@ pub trait Machine: Sync {
     fn flush_all_local(&self);
 
     /// Runs `work` on every online CPU, this one included, and waits for all.
-    #[doc(alias = "on_each_cpu")]
     fn on_each_cpu(&self, work: &(dyn Fn() + Sync));
 
     /// The CPU that runs this.

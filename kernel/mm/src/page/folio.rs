@@ -1,0 +1,66 @@
+//! Folios: size and reference count of what a head page stands for.
+//!
+//! The rule for counts (linux-hvo R14, and the reason why no RCU is needed):
+//! **load first; never issue a locked instruction on a count of zero.** A tail's
+//! count is always zero, and on x86 even a failing `lock cmpxchg` faults on the
+//! read-only page that a folded tail lies in.
+
+use super::layout::Page;
+use crate::addr::Order;
+use crate::machine::Machine;
+
+/// The order of the folio whose head is `head`: 0 for a page that is no head.
+/// The number lies in the first tail's `private`.
+pub fn folio_order<M: Machine>(m: &M, head: Page) -> Order {
+    if head.is_head(m) {
+        let raw = head.nth(1).private(m);
+        u8::try_from(raw)
+            .ok()
+            .and_then(Order::new)
+            .unwrap_or_else(|| {
+                panic!("Bad page state: {head:?} claims to be a folio of order {raw}")
+            })
+    } else {
+        Order::PAGE
+    }
+}
+
+/// Base pages of the folio whose head is `head`.
+pub fn folio_nr_pages<M: Machine>(m: &M, head: Page) -> u64 {
+    folio_order(m, head).pages()
+}
+
+/// The folio's reference count.
+pub fn folio_ref_count<M: Machine>(m: &M, head: Page) -> u32 {
+    head.ref_count(m)
+}
+
+/// Takes a reference on `page` itself unless its count is zero, as a pfn walker
+/// does with whatever page it meets: for a tail, free or frozen page it is
+/// `false`, and nothing but a load has touched the page.
+#[doc(alias = "get_page_unless_zero")]
+#[doc(alias = "folio_get_nontail_page")]
+pub fn folio_try_get<M: Machine>(m: &M, page: Page) -> bool {
+    let mut count = page.ref_count(m);
+    while count != 0 {
+        match page.ref_count_cas(m, count, count + 1) {
+            Ok(_) => return true,
+            Err(found) => count = found,
+        }
+    }
+    false
+}
+
+/// Drops a reference on the folio with head `head`; whether it was the last.
+///
+/// # Panics
+/// If there was none.
+#[doc(alias = "put_page_testzero")]
+pub fn folio_put<M: Machine>(m: &M, head: Page) -> bool {
+    let before = head.ref_count(m);
+    assert!(
+        before > 0,
+        "Bad page state: put of {head:?}, whose count is 0"
+    );
+    head.ref_count_add(m, u32::MAX) == 1
+}

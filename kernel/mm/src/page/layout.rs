@@ -1,0 +1,375 @@
+//! Where the fields are, and where the struct page of a frame is.
+
+use core::fmt;
+use core::mem::offset_of;
+
+use super::compound::CompoundInfo;
+use super::flags::{Flags, PageType};
+use crate::addr::{NodeId, Order, PAGE_SIZE, Pfn, VirtAddr, VirtRange};
+use crate::machine::Machine;
+
+/// The layout, for the compiler to check. Never instantiated.
+#[repr(C)]
+struct StructPage {
+    flags: u64,
+    compound_info: u64,
+    lru_prev: u64,
+    mapping: u64,
+    index: u64,
+    private: u64,
+    mapcount: u32,
+    refcount: u32,
+    unused: u64,
+}
+
+/// Size of a struct page in bytes: a power of two, or HVO could not be.
+#[doc(alias = "sizeof(struct page)")]
+pub const STRUCT_PAGE_SIZE: u64 = 64;
+
+/// Struct pages that fit in one frame, and so stay private to a folded block:
+/// the head and the first 63 tails.
+#[doc(alias = "HUGETLB_VMEMMAP_RESERVE_SIZE")]
+pub const HEAD_PAGES: u64 = PAGE_SIZE / STRUCT_PAGE_SIZE;
+
+/// The lowest order whose struct pages fill two frames or more.
+pub const VMEMMAP_TAIL_MIN_ORDER: Order = Order::clamped((2 * HEAD_PAGES).ilog2());
+
+const FLAGS: u64 = 0;
+const COMPOUND_INFO: u64 = 8;
+const LRU_PREV: u64 = 16;
+const MAPPING: u64 = 24;
+const INDEX: u64 = 32;
+const PRIVATE: u64 = 40;
+const MAPCOUNT: u64 = 48;
+const REFCOUNT: u64 = 52;
+
+const _: () = {
+    assert!(size_of::<StructPage>() as u64 == STRUCT_PAGE_SIZE);
+    assert!(STRUCT_PAGE_SIZE.is_power_of_two());
+    assert!(offset_of!(StructPage, flags) as u64 == FLAGS);
+    assert!(offset_of!(StructPage, compound_info) as u64 == COMPOUND_INFO);
+    assert!(offset_of!(StructPage, lru_prev) as u64 == LRU_PREV);
+    assert!(offset_of!(StructPage, mapping) as u64 == MAPPING);
+    assert!(offset_of!(StructPage, index) as u64 == INDEX);
+    assert!(offset_of!(StructPage, private) as u64 == PRIVATE);
+    assert!(offset_of!(StructPage, mapcount) as u64 == MAPCOUNT);
+    assert!(offset_of!(StructPage, refcount) as u64 == REFCOUNT);
+    assert!(VMEMMAP_TAIL_MIN_ORDER.get() == 7);
+};
+
+/// Frames of memmap that a block of `order` has, if that is one or more.
+#[must_use]
+#[doc(alias = "hugetlb_vmemmap_size")]
+pub const fn vmemmap_pages(order: Order) -> u64 {
+    (order.pages() * STRUCT_PAGE_SIZE) >> crate::addr::PAGE_SHIFT
+}
+
+/// The 64 bytes of a struct page that nothing uses, on `node`, with `flags`
+/// besides: count 0, map count -1.
+#[must_use]
+pub const fn clean_record(node: NodeId, flags: Flags) -> [u64; 8] {
+    let counts = PageType::NONE.raw() as u64;
+    [flags.with_node(node).raw(), 0, 0, 0, 0, 0, counts, 0]
+}
+
+/// The 64 bytes of a tail of a compound page of `order` on `node`: what a shared
+/// tail page holds 64 times (INV-2).
+#[must_use]
+#[doc(alias = "init_compound_tail")]
+pub const fn tail_record(node: NodeId, order: Order) -> [u64; 8] {
+    let mut record = clean_record(node, Flags::empty());
+    record[1] = CompoundInfo::tail(order).raw();
+    record
+}
+
+/// Address of a struct page in the vmemmap.
+///
+/// A type of its own, because the mask in `compound_info` means something for
+/// this address only, not for an alias in the direct map.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+#[doc(alias = "struct page *")]
+pub struct Page(VirtAddr);
+
+impl Page {
+    /// From the address of a struct page in the vmemmap, as
+    /// [`Memmap::page`] computes it or a link in a struct page holds it.
+    pub(crate) const fn at(address: VirtAddr) -> Self {
+        Self(address)
+    }
+
+    /// The address in the vmemmap.
+    #[inline]
+    #[must_use]
+    pub const fn address(self) -> VirtAddr {
+        self.0
+    }
+
+    /// The struct page `pages` further on.
+    #[inline]
+    #[must_use]
+    #[doc(alias = "nth_page")]
+    pub const fn nth(self, pages: u64) -> Self {
+        Self(self.0.offset(pages * STRUCT_PAGE_SIZE))
+    }
+
+    /// `page->flags`.
+    #[inline]
+    pub fn flags<M: Machine>(self, m: &M) -> Flags {
+        Flags::from_raw(m.load64(self.0.offset(FLAGS)))
+    }
+
+    /// Replaces `page->flags`. The caller owns the page.
+    #[inline]
+    pub fn set_flags<M: Machine>(self, m: &M, flags: Flags) {
+        m.store64(self.0.offset(FLAGS), flags.raw());
+    }
+
+    /// `page->compound_info`.
+    #[inline]
+    pub fn compound_info<M: Machine>(self, m: &M) -> CompoundInfo {
+        CompoundInfo::from_raw(m.load64(self.0.offset(COMPOUND_INFO)))
+    }
+
+    /// Replaces `page->compound_info`. The caller owns the page.
+    #[inline]
+    pub fn set_compound_info<M: Machine>(self, m: &M, info: CompoundInfo) {
+        m.store64(self.0.offset(COMPOUND_INFO), info.raw());
+    }
+
+    /// Sets `compound_info` of `count` struct pages from this one on.
+    pub(super) fn set_compound_infos<M: Machine>(self, m: &M, count: u64, info: CompoundInfo) {
+        m.store64_strided(
+            self.0.offset(COMPOUND_INFO),
+            STRUCT_PAGE_SIZE,
+            count,
+            info.raw(),
+        );
+    }
+
+    /// `page->lru.next`: shares its bytes with `compound_info`; bit 0 stays clear.
+    #[inline]
+    pub(super) fn lru_next<M: Machine>(self, m: &M) -> u64 {
+        m.load64(self.0.offset(COMPOUND_INFO))
+    }
+
+    #[inline]
+    pub(super) fn set_lru_next<M: Machine>(self, m: &M, to: u64) {
+        m.store64(self.0.offset(COMPOUND_INFO), to);
+    }
+
+    #[inline]
+    pub(super) fn lru_prev<M: Machine>(self, m: &M) -> u64 {
+        m.load64(self.0.offset(LRU_PREV))
+    }
+
+    #[inline]
+    pub(super) fn set_lru_prev<M: Machine>(self, m: &M, to: u64) {
+        m.store64(self.0.offset(LRU_PREV), to);
+    }
+
+    /// `page->mapping`.
+    #[inline]
+    pub fn mapping<M: Machine>(self, m: &M) -> u64 {
+        m.load64(self.0.offset(MAPPING))
+    }
+
+    /// Replaces `page->mapping`. The caller owns the page.
+    #[inline]
+    pub fn set_mapping<M: Machine>(self, m: &M, mapping: u64) {
+        m.store64(self.0.offset(MAPPING), mapping);
+    }
+
+    /// `page->index`.
+    #[inline]
+    pub fn index<M: Machine>(self, m: &M) -> u64 {
+        m.load64(self.0.offset(INDEX))
+    }
+
+    /// Replaces `page->index`. The caller owns the page.
+    #[inline]
+    pub fn set_index<M: Machine>(self, m: &M, index: u64) {
+        m.store64(self.0.offset(INDEX), index);
+    }
+
+    /// `page->private`.
+    #[inline]
+    pub fn private<M: Machine>(self, m: &M) -> u64 {
+        m.load64(self.0.offset(PRIVATE))
+    }
+
+    /// Replaces `page->private`. The caller owns the page.
+    #[inline]
+    pub fn set_private<M: Machine>(self, m: &M, private: u64) {
+        m.store64(self.0.offset(PRIVATE), private);
+    }
+
+    /// `page->page_type`, which shares its bytes with `_mapcount`.
+    #[inline]
+    pub fn page_type<M: Machine>(self, m: &M) -> PageType {
+        PageType::from_raw(m.load32(self.0.offset(MAPCOUNT)))
+    }
+
+    /// Replaces `page->page_type`. The caller owns the page.
+    #[inline]
+    pub fn set_page_type<M: Machine>(self, m: &M, page_type: PageType) {
+        m.store32(self.0.offset(MAPCOUNT), page_type.raw());
+    }
+
+    /// `page->_refcount` of this very page. Reading it is always allowed; for a
+    /// tail it is 0.
+    #[inline]
+    #[doc(alias = "page_count")]
+    pub fn ref_count<M: Machine>(self, m: &M) -> u32 {
+        m.load32(self.0.offset(REFCOUNT))
+    }
+
+    /// Replaces `page->_refcount`. Only for a page that nobody else can find.
+    #[inline]
+    #[doc(alias = "set_page_count")]
+    pub fn set_ref_count<M: Machine>(self, m: &M, count: u32) {
+        m.store32(self.0.offset(REFCOUNT), count);
+    }
+
+    /// Address of `_refcount`, for probes that must fault on a folded tail.
+    #[inline]
+    #[must_use]
+    pub const fn ref_count_address(self) -> VirtAddr {
+        self.0.offset(REFCOUNT)
+    }
+
+    /// Whether this is a tail of a compound page. One load, no neighbour read.
+    #[inline]
+    #[doc(alias = "PageTail")]
+    pub fn is_tail<M: Machine>(self, m: &M) -> bool {
+        self.compound_info(m).is_tail()
+    }
+
+    /// Whether this is the head of a compound page.
+    #[inline]
+    #[doc(alias = "PageHead")]
+    pub fn is_head<M: Machine>(self, m: &M) -> bool {
+        self.flags(m).contains(Flags::HEAD)
+    }
+
+    /// The head of the compound page that this page belongs to, or the page
+    /// itself. One load and no branch.
+    #[inline]
+    pub fn compound_head<M: Machine>(self, m: &M) -> Self {
+        Self(VirtAddr::new(
+            self.compound_info(m).head_address(self.0.as_u64()),
+        ))
+    }
+
+    /// The node whose RAM the page is. True for a folded tail too: a shared tail
+    /// page belongs to one node.
+    #[inline]
+    #[doc(alias = "page_to_nid")]
+    pub fn node<M: Machine>(self, m: &M) -> NodeId {
+        self.flags(m).node()
+    }
+
+    /// All eight words, for checks.
+    pub fn record<M: Machine>(self, m: &M) -> [u64; 8] {
+        core::array::from_fn(|word| m.load64(self.0.offset(word as u64 * 8)))
+    }
+
+    /// Overwrites all eight words. Only for a page that nobody else can find.
+    pub fn set_record<M: Machine>(self, m: &M, record: &[u64; 8]) {
+        for (word, value) in (0u64..).zip(record) {
+            m.store64(self.0.offset(word * 8), *value);
+        }
+    }
+
+    pub(super) fn ref_count_cas<M: Machine>(self, m: &M, old: u32, new: u32) -> Result<u32, u32> {
+        m.compare_exchange32(self.ref_count_address(), old, new)
+    }
+
+    pub(super) fn ref_count_add<M: Machine>(self, m: &M, delta: u32) -> u32 {
+        m.fetch_add32(self.ref_count_address(), delta)
+    }
+}
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "page {:#018x}", self.0.as_u64())
+    }
+}
+
+/// The vmemmap: where the struct page of frame 0 is, and with it every other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[doc(alias = "vmemmap_base")]
+pub struct Memmap {
+    base: VirtAddr,
+}
+
+impl Memmap {
+    /// Where Linux has it with 4-level page tables and no KASLR.
+    #[doc(alias = "__VMEMMAP_BASE_L4")]
+    pub const DEFAULT_BASE: VirtAddr = VirtAddr::new(0xffff_ea00_0000_0000);
+    /// Bytes of address space set aside for it: 64 bytes for each frame of 64 TiB.
+    pub const WINDOW: u64 = 1 << 40;
+
+    /// A vmemmap whose struct page 0 is at `base`, a multiple of 64.
+    #[must_use]
+    pub const fn new(base: VirtAddr) -> Self {
+        Self { base }
+    }
+
+    /// Address of the struct page of frame 0.
+    #[inline]
+    #[must_use]
+    pub const fn base(self) -> VirtAddr {
+        self.base
+    }
+
+    /// The struct page of `pfn`, which may or may not be populated.
+    #[inline]
+    #[must_use]
+    #[doc(alias = "pfn_to_page")]
+    pub const fn page(self, pfn: Pfn) -> Page {
+        Page(self.base.offset(pfn.as_u64() * STRUCT_PAGE_SIZE))
+    }
+
+    /// The frame of `page`.
+    #[inline]
+    #[must_use]
+    #[doc(alias = "page_to_pfn")]
+    pub const fn pfn(self, page: Page) -> Pfn {
+        Pfn::new((page.0.as_u64() - self.base.as_u64()) / STRUCT_PAGE_SIZE)
+    }
+
+    /// The struct page at `address`, or `None` if the address is outside the
+    /// window or not that of a struct page: an alias in the direct map is refused.
+    #[must_use]
+    #[doc(alias = "virt_to_page")]
+    pub const fn page_at(self, address: VirtAddr) -> Option<Page> {
+        let offset = address.as_u64().wrapping_sub(self.base.as_u64());
+        if offset < Self::WINDOW && offset.is_multiple_of(STRUCT_PAGE_SIZE) {
+            Some(Page(address))
+        } else {
+            None
+        }
+    }
+
+    /// The struct pages of a block of `order` from `first` on, as addresses.
+    #[must_use]
+    pub const fn range(self, first: Pfn, order: Order) -> VirtRange {
+        self.page(first)
+            .address()
+            .range(order.pages() * STRUCT_PAGE_SIZE)
+    }
+
+    /// The largest order whose blocks' heads the mask can find: the base must be
+    /// a multiple of the memmap of such a block. `None` if not even order 0.
+    #[must_use]
+    #[doc(alias = "MAX_FOLIO_VMEMMAP_ALIGN")]
+    pub const fn max_aligned_order(self) -> Option<Order> {
+        let zeros = self.base.as_u64().trailing_zeros();
+        let unit = STRUCT_PAGE_SIZE.trailing_zeros();
+        if zeros < unit {
+            return None;
+        }
+        Some(Order::clamped(zeros - unit))
+    }
+}

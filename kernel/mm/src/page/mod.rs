@@ -1,0 +1,30 @@
+//! The struct page: 64 bytes of bookkeeping for every 4 KiB frame.
+//!
+//! ```text
+//! byte  0        8               16        24       32     40       48         52         56
+//!       +--------+---------------+---------+--------+------+--------+----------+----------+------+
+//!       | flags  | compound_info | lru.prev| mapping| index| private| _mapcount| _refcount|unused|
+//!       |        | or lru.next   |         |        |      |        | or type  |          |      |
+//!       +--------+---------------+---------+--------+------+--------+----------+----------+------+
+//! ```
+//!
+//! The offsets are those of Linux. There is no Rust value of this type anywhere,
+//! and no reference to one (INV-1): a [`Page`] is an address, and every field is
+//! reached through the [`Machine`](crate::machine::Machine), atomically.
+
+mod compound;
+mod flags;
+mod folio;
+mod layout;
+mod list;
+
+pub use compound::{
+    CompoundInfo, page_folio, prep_compound_head, prep_compound_tails, undo_compound,
+};
+pub use flags::{Flags, PageType};
+pub use folio::{folio_nr_pages, folio_order, folio_put, folio_ref_count, folio_try_get};
+pub use layout::{
+    HEAD_PAGES, Memmap, Page, STRUCT_PAGE_SIZE, VMEMMAP_TAIL_MIN_ORDER, clean_record, tail_record,
+    vmemmap_pages,
+};
+pub use list::PageList;
