@@ -5,4 +5,5 @@ pub mod addr;
 pub mod frames;
 pub mod machine;
 pub mod page;
+pub mod paging;
 pub mod sync;

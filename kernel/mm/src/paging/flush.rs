@@ -1,0 +1,86 @@
+//! What a changed mapping owes to the TLBs.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::addr::{PAGE_SIZE, VirtRange};
+use crate::machine::Machine;
+
+/// Above this many pages all translations are dropped instead of single ones:
+/// Linux's default on x86.
+#[doc(alias = "tlb_single_page_flush_ceiling")]
+pub const FULL_FLUSH_CEILING: u64 = 33;
+
+static UNSPENT: AtomicU64 = AtomicU64::new(0);
+
+/// How many [`Flush`]es were dropped without being spent since start: 0, or
+/// there is a bug. Relaxed: a statistic.
+#[must_use]
+pub fn unspent_flushes() -> u64 {
+    UNSPENT.load(Ordering::Relaxed)
+}
+
+/// The addresses whose translations other CPUs, and this one, may still hold in
+/// an older form.
+#[derive(Debug)]
+#[must_use = "until the flush is spent, stale translations reach the old frames"]
+pub struct Flush {
+    range: VirtRange,
+}
+
+impl Flush {
+    /// Owed for `range`.
+    pub const fn new(range: VirtRange) -> Self {
+        Self { range }
+    }
+
+    /// The addresses it is owed for.
+    #[must_use]
+    pub const fn range(&self) -> VirtRange {
+        self.range
+    }
+
+    /// Both at once: one round for the range that covers the two.
+    pub fn merge(self, other: Self) -> Self {
+        let merged = Self {
+            range: self.range.merge(other.range),
+        };
+        core::mem::forget((self, other));
+        merged
+    }
+
+    /// Pays: on return no CPU holds an older translation of the range. Entries
+    /// of larger size that cover a page of it are dropped with it.
+    #[doc(alias = "flush_tlb_kernel_range")]
+    pub fn flush<M: Machine>(self, m: &M) {
+        let start = self.range.start.align_down(PAGE_SIZE);
+        let pages = self
+            .range
+            .end
+            .as_u64()
+            .wrapping_sub(start.as_u64())
+            .div_ceil(PAGE_SIZE);
+        core::mem::forget(self);
+        if pages > FULL_FLUSH_CEILING {
+            m.on_each_cpu(&|| m.flush_all_local());
+        } else {
+            m.on_each_cpu(&|| {
+                for n in 0..pages {
+                    m.flush_page_local(start.offset(n * PAGE_SIZE));
+                }
+            });
+        }
+    }
+
+    /// Owes nothing after all, because no CPU can have used the address yet or
+    /// the whole TLB is about to go. `why` is for the reader.
+    pub fn ignore(self, why: &'static str) {
+        let _ = why;
+        core::mem::forget(self);
+    }
+}
+
+impl Drop for Flush {
+    fn drop(&mut self) {
+        UNSPENT.fetch_add(1, Ordering::Relaxed);
+    }
+}

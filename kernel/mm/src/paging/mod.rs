@@ -1,0 +1,16 @@
+//! Four-level page tables: entries, walks, mappings, and what a change owes to
+//! the TLB.
+//!
+//! Tables are reached by physical address only. Every change of a present entry
+//! yields a [`Flush`], which must be spent before the frame that was mapped may
+//! be reused (INV-3).
+
+mod entry;
+mod flush;
+mod map;
+mod walk;
+
+pub use entry::{Level, Pte, PteFlags};
+pub use flush::{FULL_FLUSH_CEILING, Flush, unspent_flushes};
+pub use map::{MapError, map, new_table, split, table_entry, unmap};
+pub use walk::{Entry, leaf, slot, translate, walk};
