@@ -2,8 +2,10 @@
 #![no_std]
 
 pub mod addr;
+pub mod buddy;
 pub mod frames;
 pub mod machine;
+pub mod node;
 pub mod page;
 pub mod paging;
 pub mod sync;

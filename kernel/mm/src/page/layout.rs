@@ -310,6 +310,11 @@ impl Memmap {
     /// Bytes of address space set aside for it: 64 bytes for each frame of 64 TiB.
     pub const WINDOW: u64 = 1 << 40;
 
+    /// The unit in which a vmemmap is populated: 128 MiB of RAM, whose struct
+    /// pages fill one 2 MiB leaf.
+    #[doc(alias = "SECTION_SIZE_BITS")]
+    pub const SECTION: Order = Order::of(15);
+
     /// A vmemmap whose struct page 0 is at `base`, a multiple of 64.
     #[must_use]
     pub const fn new(base: VirtAddr) -> Self {

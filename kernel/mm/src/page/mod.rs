@@ -12,12 +12,15 @@
 //! and no reference to one (INV-1): a [`Page`] is an address, and every field is
 //! reached through the [`Machine`](crate::machine::Machine), atomically.
 
+mod check;
 mod compound;
 mod flags;
 mod folio;
 mod layout;
 mod list;
 
+pub use check::{BadPage, PAGE_CHECKS, check_unused};
+pub(crate) use check::{allocated_order, allocated_record, assert_unused, mark_allocated};
 pub use compound::{
     CompoundInfo, page_folio, prep_compound_head, prep_compound_tails, undo_compound,
 };

@@ -1,0 +1,209 @@
+//! The NUMA nodes and their free memory.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::addr::{MAX_NODES, NodeId, Order, Pfn, PfnRange};
+use crate::buddy::Buddy;
+use crate::frames::{FrameSource, Placement};
+use crate::machine::{FailPoint, Machine};
+use crate::page::Memmap;
+use crate::sync::IrqLock;
+
+/// One node: its buddy allocator and what it started with.
+#[derive(Debug)]
+#[doc(alias = "pglist_data")]
+pub struct Node {
+    buddy: IrqLock<Buddy>,
+    /// Pages of RAM, usable or not. Written at boot, read any time: relaxed.
+    present: AtomicU64,
+    /// Free pages that huge pages leave alone. Likewise.
+    watermark: AtomicU64,
+}
+
+impl Node {
+    const fn new(node: NodeId, memmap: Memmap) -> Self {
+        Self {
+            buddy: IrqLock::new(Buddy::new(node, memmap)),
+            present: AtomicU64::new(0),
+            watermark: AtomicU64::new(0),
+        }
+    }
+
+    /// Pages of RAM on the node, usable or not.
+    #[doc(alias = "node_present_pages")]
+    pub fn present_pages(&self) -> u64 {
+        self.present.load(Ordering::Relaxed)
+    }
+
+    /// Pages that stay free when huge pages are asked for.
+    #[doc(alias = "min_wmark_pages")]
+    pub fn watermark(&self) -> u64 {
+        self.watermark.load(Ordering::Relaxed)
+    }
+
+    /// Looks at the free lists under their lock.
+    pub fn with_buddy<M: Machine, R>(&self, m: &M, look: impl FnOnce(&Buddy) -> R) -> R {
+        look(&self.buddy.lock(m))
+    }
+
+    /// Free pages.
+    pub fn free_pages<M: Machine>(&self, m: &M) -> u64 {
+        self.buddy.lock(m).free_pages()
+    }
+}
+
+/// All nodes. A node without memory is online and simply empty.
+#[derive(Debug)]
+#[doc(alias = "node_data")]
+pub struct Nodes {
+    nodes: [Node; MAX_NODES],
+    memmap: Memmap,
+    /// One bit a node. Set at boot, before other CPUs run: relaxed.
+    online: AtomicU64,
+}
+
+impl Nodes {
+    /// No node online yet; struct pages are those of `memmap`.
+    #[must_use]
+    pub const fn new(memmap: Memmap) -> Self {
+        let mut nodes =
+            [const { Node::new(NodeId::ZERO, Memmap::new(Memmap::DEFAULT_BASE)) }; MAX_NODES];
+        let mut n = 0;
+        while n < MAX_NODES {
+            #[expect(clippy::cast_possible_truncation, reason = "below MAX_NODES")]
+            let node = NodeId::of(n as u8);
+            nodes[n] = Node::new(node, memmap);
+            n += 1;
+        }
+        Self {
+            nodes,
+            memmap,
+            online: AtomicU64::new(0),
+        }
+    }
+
+    /// Brings `node` online with `present` pages of RAM.
+    pub fn set_online(&self, node: NodeId, present: u64) {
+        self.online.fetch_or(1 << node.get(), Ordering::Relaxed);
+        self.nodes[node.index()]
+            .present
+            .store(present, Ordering::Relaxed);
+    }
+
+    /// Whether `node` exists.
+    #[doc(alias = "node_online")]
+    pub fn is_online(&self, node: NodeId) -> bool {
+        self.online.load(Ordering::Relaxed) >> node.get() & 1 == 1
+    }
+
+    /// The nodes there are, lowest first.
+    #[doc(alias = "for_each_online_node")]
+    pub fn online(&self) -> impl DoubleEndedIterator<Item = NodeId> + Clone + use<> {
+        let mask = self.online.load(Ordering::Relaxed);
+        (0..64u8)
+            .filter(move |n| mask >> n & 1 == 1)
+            .map(NodeId::of)
+    }
+
+    /// The node itself.
+    pub const fn get(&self, node: NodeId) -> &Node {
+        &self.nodes[node.index()]
+    }
+
+    /// The struct pages all nodes share.
+    pub const fn memmap(&self) -> Memmap {
+        self.memmap
+    }
+
+    /// Hands `range`, RAM of `node` with clean struct pages, to its allocator.
+    pub fn add_range<M: Machine>(&self, m: &M, node: NodeId, range: PfnRange) {
+        self.get(node).buddy.lock(m).add_range(m, range);
+    }
+
+    /// Sets how much huge pages leave alone: Linux's `min_free_kbytes`, the square
+    /// root of 16 times the free memory in KiB, shared out by free memory.
+    #[doc(alias = "init_per_zone_wmark_min")]
+    pub fn set_watermarks<M: Machine>(&self, m: &M) {
+        let free: u64 = self.total_free(m);
+        let kib = (free * 4 * 16).isqrt().clamp(128, 262_144);
+        for node in self.online() {
+            let share = self.get(node).free_pages(m);
+            let pages = (kib / 4 * share).checked_div(free).unwrap_or(0);
+            self.get(node).watermark.store(pages, Ordering::Relaxed);
+        }
+    }
+
+    /// Free pages of all nodes.
+    pub fn total_free<M: Machine>(&self, m: &M) -> u64 {
+        self.online().map(|node| self.get(node).free_pages(m)).sum()
+    }
+
+    /// Pages of RAM of all nodes.
+    pub fn total_present(&self) -> u64 {
+        self.online()
+            .map(|node| self.get(node).present_pages())
+            .sum()
+    }
+
+    /// A block of `order` for a huge page of `node`, which may not use up the
+    /// last free pages: those are for page tables and memmap, so that asking for
+    /// too many huge pages fails nothing but itself.
+    pub fn alloc_above_watermark<M: Machine>(
+        &self,
+        m: &M,
+        order: Order,
+        node: NodeId,
+    ) -> Option<Pfn> {
+        if m.inject(FailPoint::PageAlloc) {
+            return None;
+        }
+        let this = self.get(node);
+        let mut buddy = this.buddy.lock(m);
+        if buddy.free_pages() < this.watermark() + order.pages() {
+            return None;
+        }
+        buddy.alloc(m, order)
+    }
+
+    fn alloc_on<M: Machine>(&self, m: &M, order: Order, node: NodeId) -> Option<Pfn> {
+        self.get(node).buddy.lock(m).alloc(m, order)
+    }
+
+    fn owner<M: Machine>(&self, m: &M, block: Pfn) -> &Node {
+        self.get(self.memmap.page(block).node(m))
+    }
+}
+
+impl<M: Machine> FrameSource<M> for Nodes {
+    #[doc(alias = "__alloc_pages_noprof")]
+    fn alloc(&self, m: &M, order: Order, placement: Placement) -> Option<Pfn> {
+        if m.inject(FailPoint::PageAlloc) {
+            return None;
+        }
+        let near = self.alloc_on(m, order, placement.node());
+        match placement {
+            Placement::Only(_) => near,
+            Placement::Prefer(first) => near.or_else(|| {
+                self.online()
+                    .filter(|node| *node != first)
+                    .find_map(|node| self.alloc_on(m, order, node))
+            }),
+        }
+    }
+
+    #[doc(alias = "__free_pages")]
+    fn free(&self, m: &M, block: Pfn, order: Order) {
+        self.owner(m, block).buddy.lock(m).free(m, block, order);
+    }
+
+    fn split(&self, m: &M, block: Pfn, order: Order) {
+        self.owner(m, block).buddy.lock(m).split(m, block, order);
+    }
+
+    fn free_pages(&self, m: &M, first: Pfn, pages: u64) {
+        self.owner(m, first)
+            .buddy
+            .lock(m)
+            .free_range(m, first, pages);
+    }
+}
