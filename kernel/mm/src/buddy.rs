@@ -140,9 +140,7 @@ impl Buddy {
             block.is_aligned(order),
             "free of {block:?} as a misaligned block of order {order}"
         );
-        if page::PAGE_CHECKS {
-            self.check_foreign(m, block);
-        }
+        assert_populated(m, self.memmap, block);
         let first = self.memmap.page(block);
         let flags = first.flags(m);
         assert!(
@@ -168,14 +166,6 @@ impl Buddy {
         }
         assert_unused(m, first, order);
         first.set_index(m, 0);
-    }
-
-    fn check_foreign<M: Machine>(&self, m: &M, block: Pfn) {
-        let at = self.memmap.page(block).address();
-        assert!(
-            paging::leaf(m, m.root(), at).is_some(),
-            "free of a foreign frame: {block:?} has no struct page"
-        );
     }
 
     /// The free block that `pfn` lies in, if any.
@@ -229,4 +219,15 @@ fn free_order<M: Machine>(m: &M, page: Page) -> Option<Order> {
     (page.page_type(m) == PageType::BUDDY)
         .then(|| u8::try_from(page.private(m)).ok().and_then(Order::new))
         .flatten()
+}
+
+/// In checked builds, makes sure that `block` has a struct page to look at.
+///
+/// # Panics
+/// If it has none: no allocator ever had that frame.
+pub(crate) fn assert_populated<M: Machine>(m: &M, memmap: Memmap, block: Pfn) {
+    assert!(
+        !page::PAGE_CHECKS || paging::leaf(m, m.root(), memmap.page(block).address()).is_some(),
+        "free of a foreign frame: {block:?} has no struct page"
+    );
 }

@@ -4,8 +4,10 @@
 pub mod addr;
 pub mod buddy;
 pub mod frames;
+pub mod hugetlb;
 pub mod machine;
 pub mod node;
 pub mod page;
 pub mod paging;
 pub mod sync;
+pub mod vmemmap;

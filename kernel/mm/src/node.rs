@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::addr::{MAX_NODES, NodeId, Order, Pfn, PfnRange};
-use crate::buddy::Buddy;
+use crate::buddy::{Buddy, assert_populated};
 use crate::frames::{FrameSource, Placement};
 use crate::machine::{FailPoint, Machine};
 use crate::page::Memmap;
@@ -170,6 +170,7 @@ impl Nodes {
     }
 
     fn owner<M: Machine>(&self, m: &M, block: Pfn) -> &Node {
+        assert_populated(m, self.memmap, block);
         self.get(self.memmap.page(block).node(m))
     }
 }

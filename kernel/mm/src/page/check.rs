@@ -37,12 +37,6 @@ pub(crate) fn allocated_order<M: Machine>(m: &M, page: Page) -> Option<Order> {
         .flatten()
 }
 
-/// The record that [`mark_allocated`] leaves, given that of an unused page.
-pub(crate) const fn allocated_record(mut clean: [u64; 8], order: Order) -> [u64; 8] {
-    clean[4] = ALLOCATED | order.get() as u64;
-    clean
-}
-
 /// What is wrong with a struct page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[doc(alias = "bad_page")]

@@ -98,16 +98,22 @@ pub fn prep_compound_tails<M: Machine>(m: &M, head: Page, order: Order) {
         .set_compound_infos(m, tails, CompoundInfo::tail(order));
 }
 
-/// Makes the compound page of `order` at `head` a plain block again: every field
-/// that [`prep_compound_head`] and [`prep_compound_tails`] wrote is as before.
-/// The memmap must not be folded.
-#[doc(alias = "destroy_compound_gigantic_folio")]
-pub fn undo_compound<M: Machine>(m: &M, head: Page, order: Order) {
+/// Undoes [`prep_compound_head`]: the pages of the first frame of the memmap are
+/// plain again, field by field. For a block whose other tails came back unused.
+pub fn undo_compound_head<M: Machine>(m: &M, head: Page, order: Order) {
     debug_assert!(!head.flags(m).contains(Flags::VMEMMAP_OPTIMIZED));
     head.set_flags(m, head.flags(m).without(Flags::HEAD));
     head.nth(1).set_private(m, 0);
-    head.nth(1)
-        .set_compound_infos(m, order.pages() - 1, CompoundInfo::NONE);
+    let tails = order.pages().min(HEAD_PAGES) - 1;
+    head.nth(1).set_compound_infos(m, tails, CompoundInfo::NONE);
+}
+
+/// Undoes [`prep_compound_tails`].
+#[doc(alias = "destroy_compound_gigantic_folio")]
+pub fn undo_compound_tails<M: Machine>(m: &M, head: Page, order: Order) {
+    let tails = order.pages().saturating_sub(HEAD_PAGES);
+    head.nth(HEAD_PAGES)
+        .set_compound_infos(m, tails, CompoundInfo::NONE);
 }
 
 /// The head of the folio that `page` belongs to, or `None` if the page belongs

@@ -20,9 +20,10 @@ mod layout;
 mod list;
 
 pub use check::{BadPage, PAGE_CHECKS, check_unused};
-pub(crate) use check::{allocated_order, allocated_record, assert_unused, mark_allocated};
+pub(crate) use check::{allocated_order, assert_unused, mark_allocated};
 pub use compound::{
-    CompoundInfo, page_folio, prep_compound_head, prep_compound_tails, undo_compound,
+    CompoundInfo, page_folio, prep_compound_head, prep_compound_tails, undo_compound_head,
+    undo_compound_tails,
 };
 pub use flags::{Flags, PageType};
 pub use folio::{folio_nr_pages, folio_order, folio_put, folio_ref_count, folio_try_get};

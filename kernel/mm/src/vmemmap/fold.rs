@@ -1,0 +1,340 @@
+//! Folding: optimize one block, or many with one flush.
+//!
+//! The order of steps, and what each is for (docs/MODEL.md, "Fold"):
+//!
+//! 1. everything that can fail: checks, shared tail, tables, a frame for the head;
+//! 2. the flag in the head, so that the old and the new copy both have it;
+//! 3. the head's frame copied;
+//! 4. a 2 MiB leaf replaced by a table that is complete before it is published,
+//!    or the entries of a table stored one by one: head writable, tails read-only;
+//! 5. the flush, once for a whole batch;
+//! 6. the old frames freed.
+//!
+//! Between 3 and 5 nothing may write the head: the block is frozen and on no list
+//! that changes.
+
+use super::gather::{Gather, Run};
+use super::slot::{Slot, slots};
+use super::{HvoError, Vmemmap};
+use crate::addr::{ENTRIES, NodeId, Order, PAGE_SIZE, Pfn, VirtAddr};
+use crate::frames::{FrameSource, Placement};
+use crate::machine::{FailPoint, Machine};
+use crate::page::{Flags, PAGE_CHECKS, Page, PageList, PageType};
+use crate::paging::{self, Entry, Flush, Level, Pte, PteFlags};
+
+/// A fold under way.
+struct Fold<'a> {
+    vmemmap: &'a Vmemmap,
+    head: Page,
+    order: Order,
+    /// The shared tail page.
+    tail: Pfn,
+    /// The head's new frame. Without one the head stays where it is: one frame
+    /// less comes back in one piece, and nothing else is different.
+    new_head: Option<Pfn>,
+    /// Tables for the leaves to be replaced, allocated beforehand.
+    tables: PageList,
+    /// Entries stored so far.
+    stored: u64,
+}
+
+/// A failure was injected.
+struct Stopped;
+
+impl Vmemmap {
+    /// Folds the memmap of the frozen compound page of `order` with head `head`.
+    ///
+    /// # Errors
+    /// See [`HvoError`]; the block is then as it was.
+    #[doc(alias = "hugetlb_vmemmap_optimize_folio")]
+    pub fn optimize_folio<M: Machine>(
+        &self,
+        m: &M,
+        frames: &impl FrameSource<M>,
+        head: Page,
+        order: Order,
+    ) -> Result<(), HvoError> {
+        let mut gather = Gather::new();
+        let result = self.fold(m, frames, head, order, &mut gather);
+        gather.finish(m, frames, self);
+        result
+    }
+
+    /// Folds every block on `list`, all frozen and of `order`, with one flush.
+    /// Best effort: a block that cannot be folded stays as it is, which
+    /// [`super::is_optimized`] tells. Returns how many were folded.
+    ///
+    /// When tables run out, what the batch has gathered so far is freed (one more
+    /// flush) and the block tried once more.
+    #[doc(alias = "hugetlb_vmemmap_optimize_folios")]
+    pub fn optimize_folios<M: Machine>(
+        &self,
+        m: &M,
+        frames: &impl FrameSource<M>,
+        list: &PageList,
+        order: Order,
+    ) -> u64 {
+        let mut gather = Gather::new();
+        let mut folded = 0;
+        let mut next = list.first();
+        while let Some(head) = next {
+            let mut result = self.fold(m, frames, head, order, &mut gather);
+            if result == Err(HvoError::NoMemory) && gather.holds_frames() {
+                core::mem::replace(&mut gather, Gather::new()).finish(m, frames, self);
+                result = self.fold(m, frames, head, order, &mut gather);
+            }
+            folded += u64::from(result.is_ok());
+            next = list.next(m, head);
+        }
+        gather.finish(m, frames, self);
+        folded
+    }
+
+    fn fold<M: Machine>(
+        &self,
+        m: &M,
+        frames: &impl FrameSource<M>,
+        head: Page,
+        order: Order,
+        gather: &mut Gather,
+    ) -> Result<(), HvoError> {
+        self.check_block(m, head, order)?;
+        if PAGE_CHECKS {
+            self.check_tails(m, head, order)?;
+        }
+        let node = head.node(m);
+        let tail = self.shared_tail(m, frames, node, order)?;
+        let range = self.memmap.range(self.memmap.pfn(head), order);
+        let leaves = slots(range)
+            .filter(|slot| slot.entry(m).level == Level::Pmd)
+            .count();
+        let tables = self.take_tables(m, frames, node, leaves as u64)?;
+        let new_head = frames.alloc(m, Order::PAGE, Placement::Prefer(node));
+
+        head.set_flags(m, head.flags(m).with(Flags::VMEMMAP_OPTIMIZED));
+        let mut fold = Fold {
+            vmemmap: self,
+            head,
+            order,
+            tail,
+            new_head,
+            tables,
+            stored: 0,
+        };
+        fold.copy_head(m, range.start);
+        let stopped = slots(range).try_for_each(|slot| fold.slot(m, &slot, gather));
+        if let Err(Stopped) = stopped {
+            fold.roll_back(m, frames, gather);
+            return Err(HvoError::Injected);
+        }
+        gather.owe(range);
+        fold.drop_tables(m, frames);
+        let index = self.tail_index(m, order.get())?;
+        self.ledger.count_folded(node, index, true);
+        Ok(())
+    }
+
+    /// `count` frames for tables, or none at all.
+    fn take_tables<M: Machine>(
+        &self,
+        m: &M,
+        frames: &impl FrameSource<M>,
+        node: NodeId,
+        count: u64,
+    ) -> Result<PageList, HvoError> {
+        let mut tables = PageList::new();
+        for _ in 0..count {
+            let Some(table) = frames.alloc(m, Order::PAGE, Placement::Prefer(node)) else {
+                self.drop_frames(m, frames, &mut tables);
+                return Err(HvoError::NoMemory);
+            };
+            tables.push(m, self.memmap.page(table));
+        }
+        Ok(tables)
+    }
+
+    /// Frees single frames that were taken but not needed.
+    pub(super) fn drop_frames<M: Machine>(
+        &self,
+        m: &M,
+        frames: &impl FrameSource<M>,
+        list: &mut PageList,
+    ) {
+        while let Some(page) = list.pop(m) {
+            frames.free(m, self.memmap.pfn(page), Order::PAGE);
+        }
+    }
+}
+
+impl Fold<'_> {
+    fn copy_head<M: Machine>(&self, m: &M, at: VirtAddr) {
+        let Some(frame) = self.new_head else { return };
+        let old = paging::translate(m, m.root(), at).expect("memmap of a live block");
+        m.copy_frame(frame, old.pfn());
+        self.vmemmap
+            .memmap
+            .page(frame)
+            .set_page_type(m, PageType::MEMMAP);
+        self.vmemmap.ledger.count_pages(1);
+    }
+
+    /// Number of the block's first page of memmap that changes its frame.
+    fn first_moved(&self) -> u64 {
+        u64::from(self.new_head.is_none())
+    }
+
+    /// The entry for page `n` of the block's memmap, once folded.
+    fn folded_entry(&self, n: u64) -> Pte {
+        match self.new_head {
+            Some(frame) if n == 0 => Pte::new(frame, PteFlags::KERNEL),
+            _ => Pte::new(self.tail, PteFlags::KERNEL_RO),
+        }
+    }
+
+    fn slot<M: Machine>(&mut self, m: &M, slot: &Slot, gather: &mut Gather) -> Result<(), Stopped> {
+        let entry = slot.entry(m);
+        if entry.level == Level::Pmd
+            && let Some(run) = self.replace_leaf(m, slot, entry)?
+        {
+            self.stored += run.pages;
+            gather.push(m, self.vmemmap.memmap, run);
+            return Ok(());
+        }
+        // A table already, or another CPU was faster to make it one.
+        self.store_entries(m, slot, gather)
+    }
+
+    /// Replaces a 2 MiB leaf by a table; the frames that fell out, or `None` if
+    /// it was no longer that leaf.
+    fn replace_leaf<M: Machine>(
+        &mut self,
+        m: &M,
+        slot: &Slot,
+        leaf: Entry,
+    ) -> Result<Option<Run>, Stopped> {
+        if m.inject(FailPoint::VmemmapPmd) {
+            return Err(Stopped);
+        }
+        let Some(page) = self.tables.pop(m) else {
+            return Ok(None);
+        };
+        let table = self.vmemmap.memmap.pfn(page);
+        let base = leaf.pte.pfn();
+        let index = Level::Pte.index(slot.start);
+        if !slot.is_whole() {
+            // The neighbours keep their frames.
+            for n in 0..ENTRIES {
+                let pte = Pte::new(base.offset(n), PteFlags::KERNEL);
+                m.write_phys(table.phys().offset(n * 8), pte.raw());
+            }
+        }
+        let ours = table.phys().offset(index * 8);
+        m.fill_words(
+            ours,
+            Pte::new(self.tail, PteFlags::KERNEL_RO).raw(),
+            slot.pages,
+        );
+        let kept = if slot.first == 0 {
+            self.first_moved()
+        } else {
+            0
+        };
+        if slot.first == 0 {
+            let head = self.new_head.unwrap_or(base.offset(index));
+            m.write_phys(ours, Pte::new(head, PteFlags::KERNEL).raw());
+        }
+        page.set_page_type(m, PageType::TABLE);
+        // Release: pairs with the walker, which must see the table's entries.
+        let new = Pte::new(table, PteFlags::TABLE).raw();
+        if m.compare_exchange_phys(leaf.at, leaf.pte.raw(), new)
+            .is_err()
+        {
+            page.set_page_type(m, PageType::NONE);
+            self.tables.push(m, page);
+            return Ok(None);
+        }
+        self.vmemmap.ledger.count_tables(1, true);
+        Ok(Some(Run {
+            first: base.offset(index + kept),
+            pages: slot.pages - kept,
+        }))
+    }
+
+    fn store_entries<M: Machine>(
+        &mut self,
+        m: &M,
+        slot: &Slot,
+        gather: &mut Gather,
+    ) -> Result<(), Stopped> {
+        let memmap = self.vmemmap.memmap;
+        let first_entry = slot.entry(m).at;
+        let kept = if slot.first == 0 {
+            self.first_moved()
+        } else {
+            0
+        };
+        let mut run: Option<Run> = None;
+        let mut result = Ok(());
+        for n in kept..slot.pages {
+            if m.inject(FailPoint::VmemmapPte) {
+                result = Err(Stopped);
+                break;
+            }
+            let at = first_entry.offset(n * 8);
+            let old = Pte::from_raw(m.read_phys(at)).pfn();
+            m.write_phys(at, self.folded_entry(slot.first + n).raw());
+            self.stored += 1;
+            match &mut run {
+                Some(run) if run.first.offset(run.pages) == old => run.pages += 1,
+                _ => {
+                    if let Some(done) = run.replace(Run {
+                        first: old,
+                        pages: 1,
+                    }) {
+                        gather.push(m, memmap, done);
+                    }
+                }
+            }
+        }
+        if let Some(last) = run {
+            gather.push(m, memmap, last);
+        }
+        result
+    }
+
+    fn drop_tables<M: Machine>(&mut self, m: &M, frames: &impl FrameSource<M>) {
+        self.vmemmap.drop_frames(m, frames, &mut self.tables);
+    }
+
+    /// Puts every stored entry back, last one first. The old frames still hold
+    /// what they held: nothing is rebuilt, so nothing can be rebuilt wrongly.
+    fn roll_back<M: Machine>(mut self, m: &M, frames: &impl FrameSource<M>, gather: &mut Gather) {
+        let memmap = self.vmemmap.memmap;
+        let range = memmap.range(memmap.pfn(self.head), self.order);
+        let mut n = self.first_moved() + self.stored;
+        while n > self.first_moved() {
+            let run = gather
+                .unpush(m, memmap)
+                .expect("a run for every stored entry");
+            for frame in (0..run.pages).rev() {
+                n -= 1;
+                let at = range.start.offset(n * PAGE_SIZE);
+                let entry = paging::walk(m, m.root(), at);
+                let pte = Pte::new(run.first.offset(frame), PteFlags::KERNEL);
+                m.write_phys(entry.at, pte.raw());
+            }
+        }
+        // The head's new frame is freed, and the flag written, only when no
+        // translation leads there.
+        self.vmemmap.ledger.count_flush();
+        Flush::new(range).flush(m);
+        self.head
+            .set_flags(m, self.head.flags(m).without(Flags::VMEMMAP_OPTIMIZED));
+        if let Some(frame) = self.new_head {
+            memmap.page(frame).set_page_type(m, PageType::NONE);
+            self.vmemmap.ledger.uncount_pages(0, 1);
+            frames.free(m, frame, Order::PAGE);
+        }
+        self.drop_tables(m, frames);
+    }
+}

@@ -1,0 +1,119 @@
+//! Frames on their way out: flushed first, freed after (INV-3).
+//!
+//! A frame that a table entry no longer points to may still be reached through a
+//! stale translation. It therefore waits here, and the only way out of here is
+//! [`Gather::finish`], which flushes before it frees.
+
+use super::Vmemmap;
+use crate::addr::{Order, Pfn, VirtRange};
+use crate::frames::FrameSource;
+use crate::machine::Machine;
+use crate::page::{Flags, Memmap, PageList, PageType};
+use crate::paging::Flush;
+
+/// A run of consecutive frames.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    pub(super) first: Pfn,
+    pub(super) pages: u64,
+}
+
+/// What a batch of changes owes: one flush, then these frames.
+#[derive(Debug)]
+#[must_use = "frames are lost and translations stay stale unless it is finished"]
+#[doc(alias = "mmu_gather")]
+pub(super) struct Gather {
+    flush: Option<Flush>,
+    /// First pages of runs of memmap frames; the length is in `private`.
+    runs: PageList,
+    /// Table frames.
+    tables: PageList,
+}
+
+impl Gather {
+    pub(super) const fn new() -> Self {
+        Self {
+            flush: None,
+            runs: PageList::new(),
+            tables: PageList::new(),
+        }
+    }
+
+    /// Whether finishing would free anything.
+    pub(super) const fn holds_frames(&self) -> bool {
+        !self.runs.is_empty() || !self.tables.is_empty()
+    }
+
+    /// Owes a flush of `range`.
+    pub(super) fn owe(&mut self, range: VirtRange) {
+        let new = Flush::new(range);
+        self.flush = Some(match self.flush.take() {
+            Some(old) => old.merge(new),
+            None => new,
+        });
+    }
+
+    /// Takes a run of frames that held struct pages.
+    pub(super) fn push<M: Machine>(&mut self, m: &M, memmap: Memmap, run: Run) {
+        let page = memmap.page(run.first);
+        page.set_private(m, run.pages);
+        self.runs.push(m, page);
+    }
+
+    /// Gives back the run taken last, because its entries have been put back.
+    pub(super) fn unpush<M: Machine>(&mut self, m: &M, memmap: Memmap) -> Option<Run> {
+        let page = self.runs.pop(m)?;
+        let pages = page.private(m);
+        page.set_private(m, 0);
+        Some(Run {
+            first: memmap.pfn(page),
+            pages,
+        })
+    }
+
+    /// Takes a table that no entry points to any more.
+    pub(super) fn push_table<M: Machine>(&mut self, m: &M, memmap: Memmap, table: Pfn) {
+        self.tables.push(m, memmap.page(table));
+    }
+
+    /// Flushes, then frees all that was taken.
+    pub(super) fn finish<M: Machine>(
+        mut self,
+        m: &M,
+        frames: &impl FrameSource<M>,
+        vmemmap: &Vmemmap,
+    ) {
+        if let Some(flush) = self.flush.take() {
+            vmemmap.ledger.count_flush();
+            flush.flush(m);
+        }
+        let memmap = vmemmap.memmap;
+        while let Some(run) = self.unpush(m, memmap) {
+            vmemmap.release(m, frames, run);
+        }
+        while let Some(page) = self.tables.pop(m) {
+            vmemmap.ledger.count_tables(1, false);
+            page.set_flags(m, page.flags(m).without(Flags::RESERVED));
+            page.set_page_type(m, PageType::NONE);
+            frames.free(m, memmap.pfn(page), Order::PAGE);
+        }
+    }
+}
+
+impl Vmemmap {
+    /// Frees frames that held struct pages, whether from boot or later.
+    fn release<M: Machine>(&self, m: &M, frames: &impl FrameSource<M>, run: Run) {
+        let mut boot = 0;
+        for n in 0..run.pages {
+            let page = self.memmap.page(run.first.offset(n));
+            let flags = page.flags(m);
+            if flags.contains(Flags::RESERVED) {
+                page.set_flags(m, flags.without(Flags::RESERVED));
+                boot += 1;
+            }
+            page.set_page_type(m, PageType::NONE);
+        }
+        self.ledger.uncount_pages(boot, run.pages - boot);
+        frames.free_pages(m, run.first, run.pages);
+    }
+}

@@ -1,0 +1,147 @@
+//! The ledger (INV-6): what folding has freed and what it has cost.
+//!
+//! All counters are relaxed: each is exact on its own, and they add up whenever
+//! nothing is being folded or unfolded, which is when the audit reads them.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::{NR_TAILS, row};
+use crate::addr::{MAX_NODES, NodeId, Order};
+use crate::page::{VMEMMAP_TAIL_MIN_ORDER, vmemmap_pages};
+
+/// Counters of a vmemmap.
+#[derive(Debug)]
+pub struct Ledger {
+    /// Folded blocks by node and order.
+    folded: [[AtomicU64; NR_TAILS]; MAX_NODES],
+    /// Frames that hold struct pages, allocated at boot.
+    boot_pages: AtomicU64,
+    /// Frames that hold struct pages, allocated since.
+    pages: AtomicU64,
+    /// Frames that hold last-level tables of the vmemmap.
+    tables: AtomicU64,
+    /// Shared tail pages.
+    tails: AtomicU64,
+    /// Sections populated.
+    sections: AtomicU64,
+    /// TLB flushes owed by folding and unfolding, and paid.
+    flushes: AtomicU64,
+}
+
+/// The ledger at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Totals {
+    /// Sections of 128 MiB that have struct pages.
+    pub sections: u64,
+    /// Frames with struct pages from boot.
+    #[doc(alias = "nr_memmap_boot_pages")]
+    pub boot_pages: u64,
+    /// Frames with struct pages from the buddy allocator.
+    #[doc(alias = "nr_memmap_pages")]
+    pub pages: u64,
+    /// Frames that the folded blocks do without.
+    pub saved: u64,
+    /// Last-level page tables of the vmemmap.
+    pub tables: u64,
+    /// Shared tail pages.
+    pub tails: u64,
+    /// Folded blocks.
+    pub folded: u64,
+    /// TLB flushes so far.
+    pub flushes: u64,
+}
+
+impl Ledger {
+    pub(super) const fn new() -> Self {
+        Self {
+            folded: [const { [const { AtomicU64::new(0) }; NR_TAILS] }; MAX_NODES],
+            boot_pages: AtomicU64::new(0),
+            pages: AtomicU64::new(0),
+            tables: AtomicU64::new(0),
+            tails: AtomicU64::new(0),
+            sections: AtomicU64::new(0),
+            flushes: AtomicU64::new(0),
+        }
+    }
+
+    /// Folded blocks of `order` on `node`.
+    pub fn folded(&self, node: NodeId, order: Order) -> u64 {
+        let index = order.index().checked_sub(VMEMMAP_TAIL_MIN_ORDER.index());
+        index.map_or(0, |index| {
+            self.folded[row(node)][index].load(Ordering::Relaxed)
+        })
+    }
+
+    /// Table entries that must point to the shared tail of `order` on `node`.
+    pub fn tail_entries(&self, node: NodeId, order: Order) -> u64 {
+        self.folded(node, order) * vmemmap_pages(order).saturating_sub(1)
+    }
+
+    /// Frames saved on `node` by folding blocks of `order`.
+    pub fn saved_on(&self, node: NodeId) -> u64 {
+        Order::range_inclusive(VMEMMAP_TAIL_MIN_ORDER, Order::MAX)
+            .map(|order| self.tail_entries(node, order))
+            .sum()
+    }
+
+    /// All counters at once.
+    pub fn totals(&self) -> Totals {
+        let orders = Order::range_inclusive(VMEMMAP_TAIL_MIN_ORDER, Order::MAX);
+        let mut totals = Totals {
+            sections: self.sections.load(Ordering::Relaxed),
+            boot_pages: self.boot_pages.load(Ordering::Relaxed),
+            pages: self.pages.load(Ordering::Relaxed),
+            tables: self.tables.load(Ordering::Relaxed),
+            tails: self.tails.load(Ordering::Relaxed),
+            flushes: self.flushes.load(Ordering::Relaxed),
+            ..Totals::default()
+        };
+        for (index, order) in orders.enumerate() {
+            for node in &self.folded {
+                let blocks = node[index].load(Ordering::Relaxed);
+                totals.folded += blocks;
+                totals.saved += blocks * (vmemmap_pages(order) - 1);
+            }
+        }
+        totals
+    }
+
+    pub(super) fn count_folded(&self, node: NodeId, index: usize, up: bool) {
+        add(&self.folded[row(node)][index], 1, up);
+    }
+
+    pub(super) fn count_section(&self) {
+        add(&self.sections, 1, true);
+        add(&self.boot_pages, crate::addr::ENTRIES, true);
+    }
+
+    pub(super) fn count_pages(&self, pages: u64) {
+        add(&self.pages, pages, true);
+    }
+
+    pub(super) fn uncount_pages(&self, boot: u64, runtime: u64) {
+        add(&self.boot_pages, boot, false);
+        add(&self.pages, runtime, false);
+    }
+
+    pub(super) fn count_tables(&self, tables: u64, up: bool) {
+        add(&self.tables, tables, up);
+    }
+
+    pub(super) fn count_tail(&self) {
+        add(&self.tails, 1, true);
+    }
+
+    pub(super) fn count_flush(&self) {
+        add(&self.flushes, 1, true);
+    }
+}
+
+fn add(counter: &AtomicU64, by: u64, up: bool) {
+    let before = if up {
+        counter.fetch_add(by, Ordering::Relaxed)
+    } else {
+        counter.fetch_sub(by, Ordering::Relaxed)
+    };
+    debug_assert!(up || before >= by, "ledger counter below zero");
+}

@@ -1,0 +1,186 @@
+//! Building the memmap at boot, section by section.
+
+use super::Vmemmap;
+use crate::addr::{ENTRIES, NodeId, Order, PAGE_SIZE, Pfn, PfnRange};
+use crate::frames::{FrameSource, Placement};
+use crate::machine::Machine;
+use crate::page::{Flags, Memmap, PageType, STRUCT_PAGE_SIZE, clean_record, mark_allocated};
+use crate::paging::{self, Level, MapError, PteFlags};
+
+/// RAM of one node, as the memory map has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RamRange {
+    /// The frames.
+    pub range: PfnRange,
+    /// Whose they are.
+    pub node: NodeId,
+}
+
+/// No frame for the memmap itself: the machine cannot boot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoMemoryForMemmap(
+    /// The section that got none.
+    pub PfnRange,
+);
+
+impl Vmemmap {
+    /// Maps and fills the struct pages of every 128 MiB section that has RAM.
+    /// `ram` is sorted and free of overlaps. A section's struct pages lie in RAM of
+    /// the section's own node, under one 2 MiB leaf; where no such block is to be
+    /// had, in 4 KiB pages from wherever.
+    ///
+    /// Frames in a populated section that are no RAM become reserved pages.
+    ///
+    /// # Errors
+    /// [`NoMemoryForMemmap`], with the sections below populated.
+    #[doc(alias = "sparse_mem_map_populate")]
+    #[doc(alias = "vmemmap_populate")]
+    pub fn populate<M: Machine>(
+        &self,
+        m: &M,
+        frames: &impl FrameSource<M>,
+        ram: impl Iterator<Item = RamRange> + Clone,
+    ) -> Result<(), NoMemoryForMemmap> {
+        let mut next = Pfn::new(0);
+        for RamRange { range, node } in ram.clone() {
+            let mut section = range.start.align_down(Memmap::SECTION);
+            if section < next {
+                section = next;
+            }
+            while section < range.end {
+                let frames_of = section.block(Memmap::SECTION);
+                self.map_section(m, frames, section, node)
+                    .map_err(|_| NoMemoryForMemmap(frames_of))?;
+                self.fill_section(m, frames_of, node, ram.clone());
+                self.ledger.count_section();
+                section = frames_of.end;
+            }
+            next = section;
+        }
+        Ok(())
+    }
+
+    fn map_section<M: Machine>(
+        &self,
+        m: &M,
+        frames: &impl FrameSource<M>,
+        section: Pfn,
+        node: NodeId,
+    ) -> Result<(), MapError> {
+        let at = self.memmap.page(section).address();
+        let root = m.root();
+        let mut table = || frames.alloc(m, Order::PAGE, Placement::Prefer(node));
+        if let Some(block) = frames.alloc(m, Order::PMD, Placement::Only(node)) {
+            return paging::map(m, root, at, block, Level::Pmd, PteFlags::KERNEL, &mut table);
+        }
+        for n in 0..ENTRIES {
+            let frame = table().ok_or(MapError::NoMemory)?;
+            let page = at.offset(n * PAGE_SIZE);
+            paging::map(
+                m,
+                root,
+                page,
+                frame,
+                Level::Pte,
+                PteFlags::KERNEL,
+                &mut table,
+            )?;
+        }
+        self.ledger.count_tables(1, true);
+        Ok(())
+    }
+
+    fn fill_section<M: Machine>(
+        &self,
+        m: &M,
+        section: PfnRange,
+        node: NodeId,
+        ram: impl Iterator<Item = RamRange>,
+    ) {
+        let mut at = section.start;
+        let hole = clean_record(node, Flags::RESERVED);
+        for ram in ram {
+            let here = ram.range.intersect(section);
+            if here.is_empty() {
+                continue;
+            }
+            self.fill_records(m, PfnRange::new(at, here.start), &hole);
+            self.fill_records(m, here, &clean_record(ram.node, Flags::empty()));
+            at = here.end;
+        }
+        self.fill_records(m, PfnRange::new(at, section.end), &hole);
+    }
+
+    /// Writes `record` as the struct page of every frame of `range`, by way of the
+    /// frames that hold them.
+    fn fill_records<M: Machine>(&self, m: &M, range: PfnRange, record: &[u64; 8]) {
+        let mut at = range.start;
+        while at < range.end {
+            let address = self.memmap.page(at).address();
+            let leaf = paging::leaf(m, m.root(), address).expect("section was just mapped");
+            let offset = address.as_u64() % leaf.level.span();
+            let fits = (leaf.level.span() - offset) / STRUCT_PAGE_SIZE;
+            let count = PfnRange::new(at, range.end).pages().min(fits);
+            m.fill_phys(leaf.pte.pfn().phys().offset(offset), record, count);
+            at = at.offset(count);
+        }
+    }
+
+    /// Marks `range` reserved: RAM in use that no allocator may ever hand out.
+    /// Frames without struct pages are passed over.
+    #[doc(alias = "reserve_bootmem_region")]
+    pub fn mark_reserved<M: Machine>(&self, m: &M, range: PfnRange) {
+        let mut section = PfnRange::EMPTY;
+        let mut populated = false;
+        for pfn in range.iter() {
+            let page = self.memmap.page(pfn);
+            if !section.contains(pfn) {
+                section = pfn.align_down(Memmap::SECTION).block(Memmap::SECTION);
+                populated = paging::leaf(m, m.root(), page.address()).is_some();
+            }
+            if populated {
+                page.set_flags(m, page.flags(m).with(Flags::RESERVED));
+            }
+        }
+    }
+
+    /// Gives the frames that hold the memmap, and its tables, their type and an
+    /// owner, so that folding can free them later. Call once, after
+    /// [`Vmemmap::populate`] and before the buddy allocator takes over.
+    #[doc(alias = "register_page_bootmem_memmap")]
+    pub fn claim_memmap_frames<M: Machine>(&self, m: &M, ram: impl Iterator<Item = RamRange>) {
+        let mut next = Pfn::new(0);
+        for RamRange { range, .. } in ram {
+            let mut section = range.start.align_down(Memmap::SECTION).max(next);
+            while section < range.end {
+                self.claim_section(m, section);
+                section = section.block(Memmap::SECTION).end;
+            }
+            next = section;
+        }
+    }
+
+    fn claim_section<M: Machine>(&self, m: &M, section: Pfn) {
+        let start = self.memmap.page(section).address();
+        let first = paging::walk(m, m.root(), start);
+        if first.level == Level::Pmd {
+            for frame in first.pte.pfn().block(Order::PMD).iter() {
+                self.claim(m, frame, PageType::MEMMAP);
+            }
+            return;
+        }
+        self.claim(m, first.at.pfn(), PageType::TABLE);
+        for n in 0..ENTRIES {
+            let at = start.offset(n * PAGE_SIZE);
+            let leaf = paging::leaf(m, m.root(), at).expect("section is populated");
+            self.claim(m, leaf.pte.pfn(), PageType::MEMMAP);
+        }
+    }
+
+    fn claim<M: Machine>(&self, m: &M, frame: Pfn, page_type: PageType) {
+        let page = self.memmap.page(frame);
+        page.set_flags(m, page.flags(m).with(Flags::RESERVED));
+        page.set_page_type(m, page_type);
+        mark_allocated(m, page, Order::PAGE);
+    }
+}
