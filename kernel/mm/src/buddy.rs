@@ -8,12 +8,82 @@
 //! An allocated block carries a mark with its order in its first page's `index`,
 //! so that a double free, a wrong order and a foreign frame are each told apart.
 
+use core::fmt;
+
 use crate::addr::{NodeId, Order, Pfn, PfnRange};
 use crate::machine::Machine;
 use crate::page::{
     self, Flags, Memmap, Page, PageList, PageType, allocated_order, assert_unused, mark_allocated,
 };
 use crate::paging;
+
+/// A free that must not be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Misuse {
+    /// The block is free already.
+    DoubleFree {
+        /// What was to be freed.
+        block: Pfn,
+        /// The free block that it lies in.
+        free: Pfn,
+        /// That block's order.
+        order: Order,
+    },
+    /// The block was allocated with another order.
+    WrongOrder {
+        /// What was to be freed.
+        block: Pfn,
+        /// The order it has.
+        allocated: Order,
+        /// The order it was to be freed with.
+        freed: Order,
+    },
+    /// No allocated block starts there: the middle of one, a reserved frame, one
+    /// of another node, or no RAM.
+    Foreign {
+        /// What was to be freed.
+        block: Pfn,
+    },
+    /// No block of that order can start there.
+    Misaligned {
+        /// What was to be freed.
+        block: Pfn,
+        /// The order it was to be freed with.
+        order: Order,
+    },
+}
+
+impl fmt::Display for Misuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DoubleFree { block, free, order } => {
+                write!(
+                    f,
+                    "double free: {block:?} lies in the free block of order {order} at {free:?}"
+                )
+            }
+            Self::WrongOrder {
+                block,
+                allocated,
+                freed,
+            } => {
+                write!(
+                    f,
+                    "free with the wrong order: {block:?} has order {allocated}, freed as {freed}"
+                )
+            }
+            Self::Foreign { block } => {
+                write!(
+                    f,
+                    "free of a foreign frame: no allocated block starts at {block:?}"
+                )
+            }
+            Self::Misaligned { block, order } => {
+                write!(f, "free of a misaligned block: {block:?} as order {order}")
+            }
+        }
+    }
+}
 
 /// Free blocks of one node.
 #[derive(Debug)]
@@ -135,35 +205,39 @@ impl Buddy {
         }
     }
 
-    fn take_mark<M: Machine>(&self, m: &M, block: Pfn, order: Order) {
-        assert!(
-            block.is_aligned(order),
-            "free of {block:?} as a misaligned block of order {order}"
-        );
-        assert_populated(m, self.memmap, block);
+    /// Whether `block` may be freed as a block of `order`.
+    ///
+    /// # Errors
+    /// The kind of misuse that freeing it would be.
+    pub fn check_free<M: Machine>(&self, m: &M, block: Pfn, order: Order) -> Result<(), Misuse> {
+        if !block.is_aligned(order) {
+            return Err(Misuse::Misaligned { block, order });
+        }
+        check_populated(m, self.memmap, block)?;
         let first = self.memmap.page(block);
         let flags = first.flags(m);
-        assert!(
-            !flags.contains(Flags::RESERVED) && flags.node() == self.node,
-            "free of a foreign frame: {block:?} is reserved or of another node, flags {:#x}",
-            flags.raw()
-        );
-        match allocated_order(m, first) {
-            Some(allocated) if allocated == order => {}
-            Some(allocated) => {
-                panic!(
-                    "free with the wrong order: {block:?} is of order {allocated}, freed as {order}"
-                )
-            }
-            None => match self.free_block_around(m, block) {
-                Some((free, at)) => {
-                    panic!(
-                        "double free: {block:?} lies in the free block of order {at} at {free:?}"
-                    )
-                }
-                None => panic!("free of a foreign frame: {block:?} starts no allocated block"),
-            },
+        if flags.contains(Flags::RESERVED) || flags.node() != self.node {
+            return Err(Misuse::Foreign { block });
         }
+        match allocated_order(m, first) {
+            Some(allocated) if allocated == order => Ok(()),
+            Some(allocated) => Err(Misuse::WrongOrder {
+                block,
+                allocated,
+                freed: order,
+            }),
+            None => Err(match self.free_block_around(m, block) {
+                Some((free, order)) => Misuse::DoubleFree { block, free, order },
+                None => Misuse::Foreign { block },
+            }),
+        }
+    }
+
+    fn take_mark<M: Machine>(&self, m: &M, block: Pfn, order: Order) {
+        if let Err(misuse) = self.check_free(m, block, order) {
+            panic!("BUG: {misuse}");
+        }
+        let first = self.memmap.page(block);
         assert_unused(m, first, order);
         first.set_index(m, 0);
     }
@@ -221,13 +295,14 @@ fn free_order<M: Machine>(m: &M, page: Page) -> Option<Order> {
         .flatten()
 }
 
-/// In checked builds, makes sure that `block` has a struct page to look at.
+/// In checked builds, whether `block` has a struct page to look at at all.
 ///
-/// # Panics
-/// If it has none: no allocator ever had that frame.
-pub(crate) fn assert_populated<M: Machine>(m: &M, memmap: Memmap, block: Pfn) {
-    assert!(
-        !page::PAGE_CHECKS || paging::leaf(m, m.root(), memmap.page(block).address()).is_some(),
-        "free of a foreign frame: {block:?} has no struct page"
-    );
+/// # Errors
+/// [`Misuse::Foreign`]: no allocator ever had that frame.
+pub(crate) fn check_populated<M: Machine>(m: &M, memmap: Memmap, block: Pfn) -> Result<(), Misuse> {
+    let page = memmap.page(block).address();
+    if page::PAGE_CHECKS && paging::leaf(m, m.root(), page).is_none() {
+        return Err(Misuse::Foreign { block });
+    }
+    Ok(())
 }

@@ -10,4 +10,5 @@ pub mod node;
 pub mod page;
 pub mod paging;
 pub mod sync;
+pub mod system;
 pub mod vmemmap;

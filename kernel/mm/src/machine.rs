@@ -183,12 +183,17 @@ pub trait Machine: Sync {
     #[doc(alias = "local_irq_restore")]
     fn irq_restore(&self, state: IrqState);
 
-    /// Whether the operation at `point` is to fail now, for tests.
+    /// Whether the operation at `point` is to fail now.
     #[doc(alias = "should_fail")]
-    fn inject(&self, point: FailPoint) -> bool {
-        let _ = point;
-        false
-    }
+    fn inject(&self, point: FailPoint) -> bool;
+
+    /// Makes the `nth` operation at `point` from now on fail, counted from 0, and
+    /// only that one; `None` makes none fail. For tests.
+    fn fail_nth(&self, point: FailPoint, nth: Option<u64>);
+
+    /// Runs `work` on this CPU with CR0.WP clear, interrupts off: the negative
+    /// control for tests of read-only mappings.
+    fn without_write_protect(&self, work: &mut dyn FnMut());
 
     /// Writes one line to the kernel log.
     #[doc(alias = "printk")]

@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::addr::{MAX_NODES, NodeId, Order, Pfn, PfnRange};
-use crate::buddy::{Buddy, assert_populated};
+use crate::buddy::{Buddy, Misuse, check_populated};
 use crate::frames::{FrameSource, Placement};
 use crate::machine::{FailPoint, Machine};
 use crate::page::Memmap;
@@ -169,8 +169,22 @@ impl Nodes {
         self.get(node).buddy.lock(m).alloc(m, order)
     }
 
+    /// Whether `block` may be freed as a block of `order`.
+    ///
+    /// # Errors
+    /// The kind of misuse that freeing it would be.
+    pub fn check_free<M: Machine>(&self, m: &M, block: Pfn, order: Order) -> Result<(), Misuse> {
+        check_populated(m, self.memmap, block)?;
+        self.owner(m, block)
+            .buddy
+            .lock(m)
+            .check_free(m, block, order)
+    }
+
     fn owner<M: Machine>(&self, m: &M, block: Pfn) -> &Node {
-        assert_populated(m, self.memmap, block);
+        if let Err(misuse) = check_populated(m, self.memmap, block) {
+            panic!("BUG: {misuse}");
+        }
         self.get(self.memmap.page(block).node(m))
     }
 }
