@@ -1,0 +1,208 @@
+//! What a case is given to work with, and what most cases do.
+
+use ktest::{Outcome, Stop, check_eq, skip};
+use mm::addr::{NodeId, Order, Pfn, VirtAddr};
+use mm::frames::{FrameSource, Placement};
+use mm::hugetlb::{Backing, Hstate};
+use mm::machine::Machine;
+use mm::page::{self, Page};
+use mm::paging;
+use mm::system::Mm;
+use mm::vmemmap::{Fill, RamRange, Totals};
+
+/// A machine with its memory manager up.
+#[derive(Debug)]
+pub struct Env<'a, M: Machine> {
+    /// The machine.
+    pub m: &'a M,
+    /// Its memory manager.
+    pub mm: &'a Mm,
+    /// Its RAM, sorted.
+    pub ram: &'a [RamRange],
+    /// 512 GiB of address space, aligned to that, with nothing mapped in it.
+    pub scratch: VirtAddr,
+}
+
+/// Numbers that come back to what they were when a case leaves no trace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Snapshot {
+    /// Free pages plus those that the memmap and its tables take.
+    owned: u64,
+    saved: u64,
+    folded: u64,
+    memmap: u64,
+}
+
+impl<'a, M: Machine> Env<'a, M> {
+    /// Struct page of `pfn`.
+    pub fn page(&self, pfn: Pfn) -> Page {
+        self.mm.vmemmap.memmap().page(pfn)
+    }
+
+    /// What huge pages are made from.
+    pub fn backing(&self) -> Backing<'a> {
+        self.mm.backing()
+    }
+
+    /// The ledger now.
+    pub fn totals(&self) -> Totals {
+        self.mm.vmemmap.ledger().totals()
+    }
+
+    /// Linux's two counters added: frames that hold struct pages.
+    pub fn memmap_pages(&self) -> u64 {
+        let totals = self.totals();
+        totals.pages + totals.boot_pages
+    }
+
+    /// See [`Snapshot`].
+    pub fn snapshot(&self) -> Snapshot {
+        let t = self.totals();
+        let free = self.mm.nodes.total_free(self.m);
+        Snapshot {
+            owned: free + t.pages + t.boot_pages + t.tables + t.tails,
+            saved: t.saved,
+            folded: t.folded,
+            memmap: t.pages + t.boot_pages,
+        }
+    }
+
+    /// Fails unless everything is as at `before`.
+    pub fn same_as(&self, before: &Snapshot) -> Outcome {
+        check_eq!(self.snapshot(), *before, "left behind");
+        Ok(())
+    }
+
+    /// A block of `order` from any node, or a skip that says so.
+    pub fn block(&self, order: Order) -> Result<Pfn, Stop> {
+        let prefer = Placement::Prefer(NodeId::ZERO);
+        match self.mm.nodes.alloc(self.m, order, prefer) {
+            Some(block) => Ok(block),
+            None => skip!("no free block of order {order} on this machine"),
+        }
+    }
+
+    /// Gives a block back.
+    pub fn free(&self, block: Pfn, order: Order) {
+        self.mm.nodes.free(self.m, block, order);
+    }
+
+    /// A frozen compound page of `order`, complete with all tails.
+    pub fn compound(&self, order: Order) -> Result<Page, Stop> {
+        let block = self.block(order)?;
+        Ok(self.make_compound(block, order))
+    }
+
+    /// A frozen compound page of `order` on `node`.
+    pub fn compound_on(&self, order: Order, node: NodeId) -> Option<Page> {
+        let block = self.mm.nodes.alloc(self.m, order, Placement::Only(node))?;
+        Some(self.make_compound(block, order))
+    }
+
+    fn make_compound(&self, block: Pfn, order: Order) -> Page {
+        let head = self.page(block);
+        page::prep_compound_head(self.m, head, order);
+        page::prep_compound_tails(self.m, head, order);
+        head
+    }
+
+    /// Gives a compound page back whose memmap is not folded.
+    pub fn free_compound(&self, head: Page, order: Order) {
+        page::undo_compound_tails(self.m, head, order);
+        page::undo_compound_head(self.m, head, order);
+        self.free(self.mm.vmemmap.memmap().pfn(head), order);
+    }
+
+    /// Folds; a failure of the case if that does not work.
+    pub fn fold(&self, head: Page, order: Order) -> Outcome {
+        let result = self
+            .mm
+            .vmemmap
+            .optimize_folio(self.m, &self.mm.nodes, head, order);
+        check_eq!(result, Ok(()), "optimize order {order}");
+        Ok(())
+    }
+
+    /// Unfolds with all tails; a failure of the case if that does not work.
+    pub fn unfold(&self, head: Page, order: Order) -> Outcome {
+        let nodes = &self.mm.nodes;
+        let result = self
+            .mm
+            .vmemmap
+            .restore_folio(self.m, nodes, head, order, Fill::Tails);
+        check_eq!(result, Ok(()), "restore order {order}");
+        Ok(())
+    }
+
+    /// The frame that the struct page `page` lies in, by the live tables.
+    pub fn frame_of(&self, page: Page) -> Option<Pfn> {
+        let at = paging::translate(self.m, self.m.root(), page.address())?;
+        Some(at.pfn())
+    }
+
+    /// The first struct page in the `n`th frame of the memmap of `head`'s block.
+    pub fn memmap_frame(&self, head: Page, n: u64) -> Page {
+        head.nth(n * page::HEAD_PAGES)
+    }
+
+    /// The pools of `order`, or a skip.
+    pub fn hstate(&self, order: Order) -> Result<&'a Hstate, Stop> {
+        match self.mm.hugetlb.hstate(order) {
+            Some(h) => Ok(h),
+            None => skip!("the CPU has no 1 GiB pages"),
+        }
+    }
+
+    /// Checks struct pages `from..order.pages()` of the compound page at `head`:
+    /// tail, not head, finds its head, count 0, right node.
+    pub fn check_tails(&self, head: Page, order: Order) -> Outcome {
+        let node = head.node(self.m);
+        for n in 1..order.pages() {
+            let tail = head.nth(n);
+            let good = tail.is_tail(self.m)
+                && !tail.is_head(self.m)
+                && tail.compound_head(self.m) == head
+                && tail.ref_count(self.m) == 0
+                && tail.node(self.m) == node;
+            if !good {
+                ktest::fail!("tail {n} of order {order}: {:x?}", tail.record(self.m));
+            }
+        }
+        Ok(())
+    }
+
+    /// The first and second online node, or a skip.
+    pub fn two_nodes(&self) -> Result<(NodeId, NodeId), Stop> {
+        let mut nodes = self
+            .mm
+            .nodes
+            .online()
+            .filter(|n| self.mm.nodes.get(*n).present_pages() > 0);
+        match (nodes.next(), nodes.next()) {
+            (Some(a), Some(b)) => Ok((a, b)),
+            _ => skip!("the machine has one node with memory"),
+        }
+    }
+}
+
+/// A small generator with a fixed seed: cases are the same in every run.
+/// (xorshift64*, Vigna 2016.)
+#[derive(Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// Starts from `seed`, which is not 0.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        assert!(seed != 0);
+        Self(seed)
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) % bound
+    }
+}

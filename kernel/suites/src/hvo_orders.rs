@@ -1,0 +1,65 @@
+//! Folding and unfolding a block of every order from 7 to 22, by vmemmap's own
+//! interface (R17: Linux's tests never go above 1 GiB).
+
+use ktest::{Outcome, check, check_eq};
+use mm::addr::Order;
+use mm::machine::Machine;
+use mm::page::{self, vmemmap_pages};
+use mm::paging;
+
+use crate::Env;
+
+macro_rules! order {
+    ($($name:ident: $order:literal),*) => { $(
+        /// This order; skipped where no free block is large enough.
+        pub fn $name<M: Machine>(env: &Env<'_, M>) -> Outcome {
+            round_trip(env, Order::of($order))
+        }
+    )* };
+}
+
+order! {
+    order_07: 7, order_08: 8, order_09: 9, order_10: 10, order_11: 11, order_12: 12,
+    order_13: 13, order_14: 14, order_15: 15, order_16: 16, order_17: 17, order_18: 18,
+    order_19: 19, order_20: 20, order_21: 21, order_22: 22
+}
+
+fn round_trip<M: Machine>(env: &Env<'_, M>, order: Order) -> Outcome {
+    let before = env.snapshot();
+    let head = env.compound(order)?;
+    let pages = vmemmap_pages(order);
+    let memmap = env.memmap_pages();
+    let saved = env.totals().saved;
+    env.fold(head, order)?;
+    check_eq!(memmap - env.memmap_pages(), pages - 1, "frames freed");
+    check_eq!(env.totals().saved - saved, pages - 1, "frames saved");
+
+    let tail = env.mm.vmemmap.existing_tail(head.node(env.m), order);
+    check_eq!(
+        env.frame_of(env.memmap_frame(head, 1)),
+        tail,
+        "frame of the second page of memmap"
+    );
+    check_eq!(
+        env.frame_of(env.memmap_frame(head, pages - 1)),
+        tail,
+        "frame of the last"
+    );
+    check!(env.frame_of(head) != tail, "the head is private");
+    env.check_tails(head, order)?;
+    check_eq!(page::folio_order(env.m, head), order);
+
+    env.unfold(head, order)?;
+    check_eq!(env.memmap_pages(), memmap, "frames taken back");
+    env.check_tails(head, order)?;
+    if pages >= 512 {
+        let entry = paging::walk(env.m, env.m.root(), head.address());
+        check!(
+            entry.level == paging::Level::Pmd || env.mm.nodes.total_free(env.m) < pages,
+            "the slot is one leaf again"
+        );
+    }
+    env.free_compound(head, order);
+    // The shared tail stays, and so do tables of slots that are shared.
+    env.same_as(&before)
+}

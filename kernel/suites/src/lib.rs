@@ -1,0 +1,59 @@
+//! The self-tests of `mm`, written once for every machine.
+//!
+//! Bodies are generic over [`mm::machine::Machine`]: the kernel registers them
+//! for bare metal, the host tests for the emulated machine. [`for_each_suite!`]
+//! is the list of all; a case is a function here and a word there.
+//!
+//! A case leaves the machine as it found it, also when it is skipped. One that
+//! fails may not; the cases after it still run, and the audit of each suite tells.
+#![no_std]
+
+extern crate alloc;
+
+mod env;
+
+pub mod audit;
+pub mod buddy;
+pub mod compound_info;
+pub mod hugetlb;
+pub mod hvo;
+pub mod hvo_faults;
+pub mod hvo_orders;
+pub mod memory_map;
+pub mod paging;
+pub mod vmemmap;
+
+pub use env::{Env, Random};
+
+/// Calls `$each! { suite: case, case, ... }` for every suite.
+#[macro_export]
+macro_rules! for_each_suite {
+    ($each:ident) => {
+        $each! { memory_map: nodes_account_for_ram, sections_have_struct_pages, reserved_stays_reserved }
+        $each! { buddy:
+            splits_and_merges, keeps_orders_apart, exhausts_and_recovers, names_misuse,
+            freed_ranges_merge }
+        $each! { paging: maps_and_unmaps, refuses_bad_requests, splits_leaves, flush_makes_visible,
+            every_flush_is_spent }
+        $each! { vmemmap: base_is_aligned, round_trips, holes_are_not_mapped, misaligned_base_is_found,
+            order_bounds, is_mapped_by_leaves }
+        $each! { compound_info: matches_the_table, head_of_every_page, counts_load_first, folio_size }
+        $each! { hvo_orders:
+            order_07, order_08, order_09, order_10, order_11, order_12, order_13, order_14,
+            order_15, order_16, order_17, order_18, order_19, order_20, order_21, order_22 }
+        $each! { hvo:
+            tails_are_shared, head_data_survives, thousand_round_trips, out_of_order_restore,
+            twice_is_refused, freed_frames_are_usable, batch_is_one_flush, refuses_what_it_must,
+            fails_each_allocation_2m, fails_each_allocation_1g, fails_head_frame,
+            fails_each_store, fails_each_restore_allocation }
+        $each! { hvo_faults: tail_writes_fault, write_protect_off_control, head_is_writable,
+            restored_tails_are_writable }
+        $each! { hugetlb:
+            flags_of_every_page_2m, flags_of_every_page_1g, accounting_is_exact_2m,
+            accounting_is_exact_1g, mapped_data_survives_2m, mapped_data_survives_1g,
+            switch_concerns_later_folios,
+            asks_for_more_than_fits, restore_failure_becomes_surplus, mixed_churn_until_full,
+            round_robin_over_nodes }
+        $each! { audit: finds_nothing, notices_damage }
+    };
+}
