@@ -1,1 +1,29 @@
-//! placeholder
+//! The emulated machine of the host tests, and the oracles its results are held
+//! against.
+//!
+//! [`EmulatedMachine`] implements `mm`'s door to hardware with everything that
+//! makes hardware unforgiving: a translation cache per CPU that stays stale until
+//! it is flushed, read-only pages that fault, RAM that is not zero, and frames
+//! that bite when they are used after they were freed. [`raw`] reads table bytes,
+//! [`model`] keeps plain maps of what should be there; neither shares a line or a
+//! constant with `mm`.
+
+mod events;
+mod frames;
+mod inject;
+mod machine;
+mod memory;
+pub mod model;
+pub mod raw;
+mod sabotage;
+mod tlb;
+mod violation;
+mod walker;
+
+pub use events::Event;
+pub use frames::{Bump, Tracked};
+pub use inject::Injection;
+pub use machine::{Builder, EmulatedMachine, FlushCounts};
+pub use memory::{FREED_POISON, FRESH_POISON};
+pub use sabotage::Sabotage;
+pub use violation::{Access, Violation};
