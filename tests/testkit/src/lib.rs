@@ -19,6 +19,7 @@ mod sabotage;
 mod tlb;
 mod violation;
 mod walker;
+mod world;
 
 pub use events::Event;
 pub use frames::{Bump, Tracked};
@@ -27,3 +28,4 @@ pub use machine::{Builder, EmulatedMachine, FlushCounts};
 pub use memory::{FREED_POISON, FRESH_POISON};
 pub use sabotage::Sabotage;
 pub use violation::{Access, Violation};
+pub use world::World;

@@ -678,6 +678,19 @@ impl Machine for EmulatedMachine {
         self.injector.hit(point)
     }
 
+    fn fail_nth(&self, point: FailPoint, nth: Option<u64>) {
+        self.fail(
+            point,
+            nth.map_or(Injection::Never, |n| Injection::Kth(n + 1)),
+        );
+    }
+
+    fn without_write_protect(&self, work: &mut dyn FnMut()) {
+        self.set_write_protect(false);
+        work();
+        self.set_write_protect(true);
+    }
+
     fn log(&self, level: Level, line: fmt::Arguments<'_>) {
         lock(&self.lines).push((level, line.to_string()));
     }
