@@ -15,6 +15,7 @@ mod env;
 pub mod audit;
 pub mod buddy;
 pub mod compound_info;
+pub mod cost;
 pub mod hugetlb;
 pub mod hvo;
 pub mod hvo_faults;
