@@ -2,6 +2,7 @@
 #![no_std]
 
 pub mod addr;
+pub mod audit;
 pub mod buddy;
 pub mod frames;
 pub mod hugetlb;

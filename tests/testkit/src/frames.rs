@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mm::addr::{Order, Pfn, PfnRange};
-use mm::frames::{FrameSource, Placement};
 use mm::machine::Machine;
 
 use crate::machine::EmulatedMachine;
@@ -43,47 +42,6 @@ impl Bump {
     /// First frame that has not been handed out.
     pub fn next(&self) -> Pfn {
         Pfn::new(self.next.load(Ordering::Relaxed))
-    }
-}
-
-/// An allocator whose frames the machine watches: freed ones are poisoned, and
-/// using them, or being able to, is caught.
-#[derive(Debug)]
-pub struct Tracked<S> {
-    inner: S,
-}
-
-impl<S: FrameSource<EmulatedMachine>> Tracked<S> {
-    /// Watches `inner`.
-    pub const fn new(inner: S) -> Self {
-        Self { inner }
-    }
-
-    /// The allocator that is watched.
-    pub const fn inner(&self) -> &S {
-        &self.inner
-    }
-}
-
-impl<S: FrameSource<EmulatedMachine>> FrameSource<EmulatedMachine> for Tracked<S> {
-    fn alloc(&self, m: &EmulatedMachine, order: Order, placement: Placement) -> Option<Pfn> {
-        let block = self.inner.alloc(m, order, placement)?;
-        m.mark_allocated(block, order.pages());
-        Some(block)
-    }
-
-    fn free(&self, m: &EmulatedMachine, block: Pfn, order: Order) {
-        m.mark_freed(block, order.pages());
-        self.inner.free(m, block, order);
-    }
-
-    fn split(&self, m: &EmulatedMachine, block: Pfn, order: Order) {
-        self.inner.split(m, block, order);
-    }
-
-    fn free_pages(&self, m: &EmulatedMachine, first: Pfn, pages: u64) {
-        m.mark_freed(first, pages);
-        self.inner.free_pages(m, first, pages);
     }
 }
 

@@ -19,13 +19,14 @@ mod sabotage;
 mod tlb;
 mod violation;
 mod walker;
+mod watch;
 mod world;
 
 pub use events::Event;
-pub use frames::{Bump, Tracked};
+pub use frames::Bump;
 pub use inject::Injection;
 pub use machine::{Builder, EmulatedMachine, FlushCounts};
 pub use memory::{FREED_POISON, FRESH_POISON};
 pub use sabotage::Sabotage;
 pub use violation::{Access, Violation};
-pub use world::World;
+pub use world::{World, WorldBuilder};

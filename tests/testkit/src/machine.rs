@@ -16,6 +16,7 @@ use crate::sabotage::{Late, Sabotage, Saboteur};
 use crate::tlb::Tlb;
 use crate::violation::{Access, Violation};
 use crate::walker::{Trouble, Walker};
+use crate::watch::{self, Change};
 
 thread_local! {
     /// The emulated CPU that this host thread plays.
@@ -133,6 +134,7 @@ impl Builder {
             events: Events::default(),
             speculating: AtomicBool::new(false),
             speculation: Mutex::new(None),
+            watched: AtomicU64::new(NOT_WATCHED),
             lines: Mutex::default(),
             violations: Mutex::default(),
         }
@@ -140,6 +142,7 @@ impl Builder {
 }
 
 const NO_ROOT: u64 = u64::MAX;
+const NOT_WATCHED: u64 = u64::MAX;
 
 /// A machine of the host tests: RAM, CPUs with translation caches, no devices.
 ///
@@ -157,6 +160,8 @@ pub struct EmulatedMachine {
     events: Events,
     speculating: AtomicBool,
     speculation: Mutex<Option<Speculation>>,
+    /// Base of the memmap whose free blocks are watched.
+    watched: AtomicU64,
     lines: Mutex<Vec<(Level, String)>>,
     violations: Mutex<Vec<Violation>>,
 }
@@ -314,6 +319,13 @@ impl EmulatedMachine {
     #[must_use]
     pub fn peek(&self, at: PhysAddr) -> Option<u64> {
         self.memory.peek(at)
+    }
+
+    /// Watches the page types in the memmap at `base` from now on: the frames of a
+    /// block that becomes free are marked as freed at that very moment, and those
+    /// of one that stops being free as allocated.
+    pub fn watch_free_blocks(&self, base: VirtAddr) {
+        self.watched.store(base.as_u64(), Ordering::Relaxed);
     }
 
     /// Whether `pfn` is marked as freed.
@@ -551,9 +563,23 @@ impl Machine for EmulatedMachine {
     }
 
     fn store32(&self, at: VirtAddr, value: u32) {
-        self.must(at, 4, true, |word| {
-            let _old = update_half(word, at, |_| Some(value));
+        let old = self.must(at, 4, true, |word| {
+            match update_half(word, at, |_| Some(value)) {
+                Ok(old) | Err(old) => old,
+            }
         });
+        let base = self.watched.load(Ordering::Relaxed);
+        if base == NOT_WATCHED {
+            return;
+        }
+        let Some(change) = watch::change(at.as_u64().wrapping_sub(base), old, value) else {
+            return;
+        };
+        let order = self.load64(VirtAddr::new(at.as_u64() - watch::TYPE_TO_ORDER));
+        match change {
+            Change::Freed(first) => self.mark_freed(first, 1 << order),
+            Change::Allocated(first) => self.mark_allocated(first, 1 << order),
+        }
     }
 
     fn compare_exchange32(&self, at: VirtAddr, current: u32, new: u32) -> Result<u32, u32> {
@@ -681,14 +707,16 @@ impl Machine for EmulatedMachine {
     fn fail_nth(&self, point: FailPoint, nth: Option<u64>) {
         self.fail(
             point,
-            nth.map_or(Injection::Never, |n| Injection::Kth(n + 1)),
+            nth.map_or(Injection::Never, |nth| Injection::Kth(nth + 1)),
         );
     }
 
     fn without_write_protect(&self, work: &mut dyn FnMut()) {
+        let irq = self.irq_save();
         self.set_write_protect(false);
         work();
         self.set_write_protect(true);
+        self.irq_restore(irq);
     }
 
     fn log(&self, level: Level, line: fmt::Arguments<'_>) {

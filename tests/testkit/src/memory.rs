@@ -16,10 +16,11 @@ pub const FREED_POISON: u64 = 0x6b6b_6b6b_6b6b_6b6b;
 
 const WORDS: usize = 512;
 /// Frames in a chunk, the unit in which the host allocates bookkeeping.
-const CHUNK: u64 = 512;
+const CHUNK: usize = 512;
+const CHUNK_PAGES: u64 = CHUNK as u64;
 
 type Frame = [AtomicU64; WORDS];
-type Chunk = [OnceLock<Box<Frame>>; CHUNK as usize];
+type Chunk = [OnceLock<Box<Frame>>; CHUNK];
 
 /// One contiguous range of RAM.
 #[derive(Debug)]
@@ -32,14 +33,13 @@ struct Bank {
 
 impl Bank {
     fn new(range: PfnRange) -> Self {
-        let fill = |n: u64| usize::try_from(n).expect("fits the host");
         Self {
             range,
-            chunks: (0..range.pages().div_ceil(CHUNK))
+            chunks: (0..range.pages().div_ceil(CHUNK_PAGES))
                 .map(|_| OnceLock::new())
                 .collect(),
             freed: std::iter::repeat_with(AtomicU64::default)
-                .take(fill(range.pages().div_ceil(64)))
+                .take(to_usize(range.pages().div_ceil(64)))
                 .collect(),
         }
     }
@@ -50,17 +50,16 @@ impl Bank {
 
     fn frame(&self, pfn: Pfn) -> &Frame {
         let n = self.index(pfn);
-        self.chunks[to_usize(n / CHUNK)]
-            .get_or_init(|| Box::new([const { OnceLock::new() }; CHUNK as usize]))
-            [to_usize(n % CHUNK)]
+        self.chunks[to_usize(n / CHUNK_PAGES)]
+            .get_or_init(|| Box::new([const { OnceLock::new() }; CHUNK]))[to_usize(n % CHUNK_PAGES)]
         .get_or_init(|| Box::new([const { AtomicU64::new(FRESH_POISON) }; WORDS]))
     }
 
     /// The frame if anything was ever written to it or read from it.
     fn existing(&self, pfn: Pfn) -> Option<&Frame> {
         let n = self.index(pfn);
-        let chunk = self.chunks[to_usize(n / CHUNK)].get()?;
-        chunk[to_usize(n % CHUNK)].get().map(|frame| &**frame)
+        let chunk = self.chunks[to_usize(n / CHUNK_PAGES)].get()?;
+        chunk[to_usize(n % CHUNK_PAGES)].get().map(|frame| &**frame)
     }
 
     fn freed_bit(&self, pfn: Pfn) -> (&AtomicU64, u64) {

@@ -1,10 +1,13 @@
-//! Every self-test body, on the emulated machine: one CPU, two nodes, 4 GiB.
+//! Every self-test body, on the emulated machine: two CPUs that speculate, two
+//! nodes, 4 GiB, and freed frames that bite.
 
 use testkit::World;
 
 /// A machine like a small two-node PC, with a hole.
 fn world() -> World {
-    World::new(&[(1, 2047, 0), (3072, 2048, 1)], |builder| builder)
+    let world = World::builder().ram(0, 1, 2048).ram(1, 3072, 5120).boot();
+    world.speculate(0.05, 1);
+    world
 }
 
 macro_rules! host {
@@ -15,7 +18,7 @@ macro_rules! host {
                 fn $case() {
                     let world = super::world();
                     match suites::$suite::$case(&world.env()) {
-                        Ok(()) => {}
+                        Ok(()) => world.check(),
                         Err(ktest::Stop::Failed(failure)) => panic!("{failure}"),
                         // What this machine is too small for runs in QEMU.
                         Err(ktest::Stop::Skipped(reason)) => {

@@ -1,0 +1,228 @@
+//! Table entries and struct pages as bytes, from the manual and the design, not
+//! from the code that is being checked.
+
+use crate::addr::{NodeId, Order, Pfn, PhysAddr, VirtAddr};
+use crate::machine::Machine;
+
+/// Entries in a table.
+pub(super) const ENTRIES: u64 = 512;
+/// Bytes behind a level-2 entry: the struct pages of 128 MiB.
+pub(super) const SLOT_BYTES: u64 = 0x20_0000;
+/// Struct pages in a slot, that is frames in a section.
+pub(super) const SECTION_PAGES: u64 = SLOT_BYTES / RECORD_BYTES;
+/// Bytes of a struct page.
+pub(super) const RECORD_BYTES: u64 = 0x40;
+/// Struct pages in a frame.
+pub(super) const RECORDS: u64 = 0x40;
+
+/// First page of a free block, as a page type.
+pub(super) const TYPE_FREE: u32 = 0xf000_0000;
+/// Shared tail page, as a page type.
+pub(super) const TYPE_TAILS: u32 = 0xf900_0000;
+
+/// The lowest order that can be folded.
+pub(super) const MIN_FOLDED: u8 = 7;
+/// The highest order.
+pub(super) const MAX_ORDER: u8 = 22;
+
+/// A table entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Entry(pub(super) u64);
+
+impl Entry {
+    const P: u64 = 0x001;
+    const W: u64 = 0x002;
+    const U: u64 = 0x004;
+    const D: u64 = 0x040;
+    const PS: u64 = 0x080;
+    const XD: u64 = 0x8000_0000_0000_0000;
+
+    /// The bits that say who may do what, and whether somebody wrote.
+    const RIGHTS: u64 = Self::P | Self::W | Self::U | Self::XD;
+    /// Rights of a page of memmap: writable data.
+    pub(super) const DATA: u64 = Self::P | Self::W | Self::XD;
+    /// Rights, and dirty bit, of an entry for a shared tail page.
+    pub(super) const TAIL: u64 = Self::P | Self::XD;
+
+    pub(super) const fn present(self) -> bool {
+        self.0 & Self::P != 0
+    }
+
+    pub(super) const fn writable(self) -> bool {
+        self.0 & Self::W != 0
+    }
+
+    pub(super) const fn user(self) -> bool {
+        self.0 & Self::U != 0
+    }
+
+    pub(super) const fn executable(self) -> bool {
+        self.0 & Self::XD == 0
+    }
+
+    /// Maps memory, if it stands at `level`.
+    pub(super) const fn maps(self, level: u8) -> bool {
+        self.present() && (level == 1 || self.0 & Self::PS != 0)
+    }
+
+    pub(super) const fn rights(self) -> u64 {
+        self.0 & Self::RIGHTS
+    }
+
+    pub(super) const fn rights_and_dirty(self) -> u64 {
+        self.0 & (Self::RIGHTS | Self::D)
+    }
+
+    pub(super) const fn frame(self) -> Pfn {
+        Pfn::new((self.0 >> 12) & 0xff_ffff_ffff)
+    }
+}
+
+/// Bytes behind an entry of `level`, 1 to 4.
+pub(super) const fn span(level: u8) -> u64 {
+    0x1000 << (9 * (level - 1))
+}
+
+/// The 64 bytes that every struct page in a shared tail page must be.
+pub(super) const fn tail_record(node: NodeId, order: Order) -> [u64; 8] {
+    let flags = (node.get() as u64) << 58;
+    let mut mask = u64::MAX;
+    let mut bit = 0;
+    while bit < order.get() as u32 + 6 {
+        mask &= !(1 << bit);
+        bit += 1;
+    }
+    // Map count -1 in the low half of the seventh word, count 0 in the high half.
+    [flags, mask | 1, 0, 0, 0, 0, 0x0000_0000_ffff_ffff, 0]
+}
+
+/// What the audit needs of a struct page.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Record {
+    flags: u64,
+    /// The second word: `compound_info`.
+    pub(super) info: u64,
+    /// The sixth word: a free block's order, or a folio's in its first tail.
+    pub(super) private: u64,
+    counts: u64,
+}
+
+impl Record {
+    pub(super) const fn reserved(&self) -> bool {
+        self.flags & 0b0001 != 0
+    }
+
+    pub(super) const fn head(&self) -> bool {
+        self.flags & 0b0010 != 0
+    }
+
+    pub(super) const fn folded(&self) -> bool {
+        self.flags & 0b0100 != 0
+    }
+
+    pub(super) const fn tail(&self) -> bool {
+        self.info & 1 != 0
+    }
+
+    pub(super) const fn node(&self) -> NodeId {
+        NodeId::of((self.flags >> 58) as u8)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is wanted")]
+    pub(super) const fn page_type(&self) -> u32 {
+        self.counts as u32
+    }
+
+    /// The order in `private`, if it is one.
+    pub(super) fn order(&self) -> Option<Order> {
+        u8::try_from(self.private).ok().and_then(Order::new)
+    }
+
+    /// The order of the free block that starts here, if one does.
+    pub(super) fn free_order(&self) -> Option<Order> {
+        (self.page_type() == TYPE_FREE && !self.tail())
+            .then(|| self.order())
+            .flatten()
+    }
+}
+
+/// Reads tables and struct pages by physical address.
+#[derive(Debug)]
+pub(super) struct Reader<'a, M> {
+    machine: &'a M,
+    base: VirtAddr,
+}
+
+impl<'a, M: Machine> Reader<'a, M> {
+    pub(super) const fn new(machine: &'a M, base: VirtAddr) -> Self {
+        Self { machine, base }
+    }
+
+    pub(super) fn root(&self) -> Pfn {
+        self.machine.root()
+    }
+
+    pub(super) fn word(&self, at: PhysAddr) -> u64 {
+        self.machine.read_phys(at)
+    }
+
+    /// Entry `index` of `table`.
+    pub(super) fn entry(&self, table: Pfn, index: u64) -> Entry {
+        Entry(self.word(table.phys().offset(index * 8)))
+    }
+
+    /// Address of the struct page of `pfn`.
+    pub(super) fn address(&self, pfn: Pfn) -> VirtAddr {
+        self.base.offset(pfn.as_u64() * RECORD_BYTES)
+    }
+
+    /// The level-2 entry for `at`, unless a higher one is absent.
+    pub(super) fn slot(&self, at: VirtAddr) -> Option<Entry> {
+        let mut table = self.root();
+        for level in [4, 3] {
+            let entry = self.entry(table, at.as_u64() / span(level) % ENTRIES);
+            if !entry.present() || entry.maps(level) {
+                return None;
+            }
+            table = entry.frame();
+        }
+        let entry = self.entry(table, at.as_u64() / span(2) % ENTRIES);
+        entry.present().then_some(entry)
+    }
+
+    /// The struct page that lies at `at`.
+    pub(super) fn record_at(&self, at: PhysAddr) -> Record {
+        let word = |n: u64| self.word(at.offset(n * 8));
+        Record {
+            flags: word(0),
+            info: word(1),
+            private: word(5),
+            counts: word(6),
+        }
+    }
+
+    /// The struct page of `pfn`, if there is one.
+    pub(super) fn record(&self, pfn: Pfn) -> Option<Record> {
+        let at = self.address(pfn);
+        let slot = self.slot(at)?;
+        let frame = if slot.maps(2) {
+            slot.frame().offset(at.as_u64() / span(1) % ENTRIES)
+        } else {
+            let entry = self.entry(slot.frame(), at.as_u64() / span(1) % ENTRIES);
+            if !entry.present() {
+                return None;
+            }
+            entry.frame()
+        };
+        Some(self.record_at(frame.phys().offset(at.as_u64() % span(1))))
+    }
+
+    /// Whether `pfn` lies in a free block.
+    pub(super) fn is_free(&self, pfn: Pfn) -> bool {
+        (0..=MAX_ORDER).filter_map(Order::new).any(|order| {
+            let first = Pfn::new(pfn.as_u64() >> order.get() << order.get());
+            let around = self.record(first).and_then(|record| record.free_order());
+            around.is_some_and(|around| around >= order)
+        })
+    }
+}

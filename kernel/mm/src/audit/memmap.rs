@@ -1,0 +1,259 @@
+//! The walk over the struct pages and what maps them, section by section.
+
+use super::layout::{
+    ENTRIES, Entry, MIN_FOLDED, RECORD_BYTES, RECORDS, Record, SECTION_PAGES, span, tail_record,
+};
+use super::{At, Audit, Check, Input};
+use crate::addr::{NodeId, Order, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
+use crate::machine::Machine;
+use crate::vmemmap::RamRange;
+
+/// The compound page that the walk is in the middle of.
+#[derive(Clone, Copy)]
+struct Block {
+    /// First frame behind it.
+    end: Pfn,
+    node: NodeId,
+    order: Order,
+    folded: bool,
+}
+
+/// The walk: it goes up once, and remembers what it is in the middle of.
+pub(super) struct Walk<'w, 'a, M, R> {
+    audit: &'w mut Audit<'a, M>,
+    ram: R,
+    /// First frame whose struct page is not accounted for by a block before it.
+    next: Pfn,
+    block: Option<Block>,
+}
+
+impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R> {
+    /// Walks all of `input`'s RAM.
+    pub(super) fn over<T>(audit: &'w mut Audit<'a, M>, input: &Input<R, T>) {
+        let start = Pfn::new(0);
+        let mut walk = Self {
+            audit,
+            ram: input.ram.clone(),
+            next: start,
+            block: None,
+        };
+        let mut done = 0;
+        for RamRange { range, .. } in input.ram.clone() {
+            let first = range.start.as_u64() / SECTION_PAGES;
+            let end = range.end.as_u64().div_ceil(SECTION_PAGES);
+            for section in first.max(done)..end {
+                walk.section(Pfn::new(section * SECTION_PAGES));
+            }
+            done = end.max(done);
+        }
+    }
+
+    fn section(&mut self, first: Pfn) {
+        let at = self.audit.reader.address(first);
+        let Some(slot) = self.audit.reader.slot(at) else {
+            self.audit.report.find(Check::NoMemmap, At::Virt(at), 1, 0);
+            return;
+        };
+        self.audit.report.sections += 1;
+        let leaf = slot.maps(2);
+        if leaf {
+            self.audit.report.leaves += 1;
+            self.check_rights(slot, at);
+        } else {
+            self.audit.report.tables += 1;
+        }
+        for n in 0..ENTRIES {
+            let at = at.offset(n * PAGE_SIZE);
+            let pfn = first.offset(n * RECORDS);
+            let entry = if leaf {
+                Entry(slot.0 + n * span(1))
+            } else {
+                self.audit.reader.entry(slot.frame(), n)
+            };
+            match self.folded_around(pfn) {
+                Some(_) if leaf => {
+                    self.audit
+                        .report
+                        .find(Check::FoldedLeaf, At::Virt(at), 0, slot.0);
+                }
+                Some(block) => self.tail_page(block, entry, at),
+                None => {
+                    if !leaf {
+                        self.check_rights(entry, at);
+                    }
+                    if entry.present() {
+                        self.audit.claim(entry.frame(), At::Virt(at));
+                        self.audit.report.memmap_pages += 1;
+                        self.records(pfn, entry.frame().phys());
+                    }
+                }
+            }
+        }
+    }
+
+    fn check_rights(&mut self, entry: Entry, at: VirtAddr) {
+        let found = entry.rights();
+        if found != Entry::DATA {
+            self.audit
+                .report
+                .find(Check::MemmapRights, At::Virt(at), Entry::DATA, found);
+        }
+    }
+
+    /// The folded block of which `pfn`, the first of a page of memmap, is a tail.
+    fn folded_around(&self, pfn: Pfn) -> Option<Block> {
+        self.block.filter(|block| block.folded && pfn < block.end)
+    }
+
+    /// A page of memmap that must be the shared tail page.
+    fn tail_page(&mut self, block: Block, entry: Entry, at: VirtAddr) {
+        let report = &mut self.audit.report;
+        let rights = entry.rights_and_dirty();
+        if rights != Entry::TAIL {
+            report.find(Check::TailRights, At::Virt(at), Entry::TAIL, rights);
+        }
+        let Some(tail) = self.audit.rows.tail(block.node, block.order) else {
+            return;
+        };
+        if entry.present() && entry.frame() == tail {
+            self.audit.rows.count(block.node, block.order);
+            self.audit.report.saved += 1;
+        } else {
+            let (expected, found) = (tail.as_u64(), entry.frame().as_u64());
+            self.audit
+                .report
+                .find(Check::WrongTail, At::Virt(at), expected, found);
+        }
+    }
+
+    /// The 64 struct pages from `pfn` on, which lie at `at`.
+    fn records(&mut self, pfn: Pfn, at: PhysAddr) {
+        let end = pfn.offset(RECORDS);
+        if let Some(block) = self.block.filter(|block| pfn < block.end) {
+            // An unfolded block: one record a page is looked at.
+            let record = self.audit.reader.record_at(at);
+            self.check_tail(block, &record, pfn);
+        }
+        self.next = self.next.max(pfn);
+        while self.next < end {
+            let here = self.next;
+            let offset = |other: Pfn| (other.as_u64() - pfn.as_u64()) * RECORD_BYTES;
+            let record = self.audit.reader.record_at(at.offset(offset(here)));
+            let order = if record.page_type() == super::layout::TYPE_FREE {
+                self.free_block(here, &record)
+            } else if record.head() {
+                let second = self
+                    .audit
+                    .reader
+                    .record_at(at.offset(offset(here.offset(1))));
+                let order = self.compound(here, &record, second.order());
+                let tails_end = here.offset(order.pages()).min(end);
+                for tail in here.offset(1).as_u64()..tails_end.as_u64() {
+                    let tail = Pfn::new(tail);
+                    let record = self.audit.reader.record_at(at.offset(offset(tail)));
+                    if let Some(block) = self.block {
+                        self.check_tail(block, &record, tail);
+                    }
+                }
+                order
+            } else {
+                self.single(here, &record);
+                Order::PAGE
+            };
+            self.next = here.offset(order.pages());
+        }
+    }
+
+    /// A page that is neither free nor a head.
+    fn single(&mut self, pfn: Pfn, record: &Record) {
+        let at = At::Virt(self.audit.reader.address(pfn));
+        if record.tail() {
+            self.audit
+                .report
+                .find(Check::OrphanTail, at, 0, record.info);
+        }
+        if record.folded() {
+            self.audit.report.find(Check::StrayFlag, at, 0, 1);
+        }
+    }
+
+    /// The first page of a free block; the block's order, 0 if that is bad.
+    fn free_block(&mut self, first: Pfn, record: &Record) -> Order {
+        let Some(order) = self.shape(first, record, record.free_order()) else {
+            return Order::PAGE;
+        };
+        if record.folded() || record.head() {
+            let at = At::Virt(self.audit.reader.address(first));
+            self.audit.report.find(Check::StrayFlag, at, 0, 1);
+        }
+        self.audit.report.free_pages += order.pages();
+        if let Some(pfn) = self.audit.claims.claim_block(first, order) {
+            self.audit
+                .report
+                .find(Check::FreeFrameInUse, At::Frame(pfn), 0, first.as_u64());
+        }
+        order
+    }
+
+    /// A head; the compound page's order, 0 if that is bad.
+    fn compound(&mut self, head: Pfn, record: &Record, order: Option<Order>) -> Order {
+        self.block = None;
+        let Some(order) = self.shape(head, record, order) else {
+            return Order::PAGE;
+        };
+        let at = At::Virt(self.audit.reader.address(head));
+        if order == Order::PAGE || record.tail() {
+            self.audit
+                .report
+                .find(Check::BlockShape, at, 0, record.info);
+            return Order::PAGE;
+        }
+        let node = record.node();
+        let folded = record.folded();
+        if folded {
+            self.audit.report.folded += 1;
+            if order.get() < MIN_FOLDED || self.audit.rows.tail(node, order).is_none() {
+                self.audit
+                    .report
+                    .find(Check::NoTail, at, 1, u64::from(order.get()));
+            }
+        }
+        let end = head.offset(order.pages());
+        self.block = Some(Block {
+            end,
+            node,
+            order,
+            folded,
+        });
+        order
+    }
+
+    /// `order`, if a block of it can start at `first` with that struct page.
+    fn shape(&mut self, first: Pfn, record: &Record, order: Option<Order>) -> Option<Order> {
+        let good = order.filter(|order| {
+            let inside = self.ram.clone().any(|ram| {
+                ram.node == record.node()
+                    && ram.range.contains(first)
+                    && first.offset(order.pages()) <= ram.range.end
+            });
+            inside && first.as_u64().is_multiple_of(order.pages()) && !record.reserved()
+        });
+        if good.is_none() {
+            let at = At::Virt(self.audit.reader.address(first));
+            self.audit
+                .report
+                .find(Check::BlockShape, at, 0, record.private);
+        }
+        good
+    }
+
+    fn check_tail(&mut self, block: Block, record: &Record, pfn: Pfn) {
+        let expected = tail_record(block.node, block.order)[1];
+        if record.info != expected {
+            let at = At::Virt(self.audit.reader.address(pfn));
+            self.audit
+                .report
+                .find(Check::TailMask, at, expected, record.info);
+        }
+    }
+}
