@@ -7,6 +7,7 @@ pub mod buddy;
 pub mod frames;
 pub mod hugetlb;
 pub mod machine;
+pub mod memblock;
 pub mod node;
 pub mod page;
 pub mod paging;

@@ -36,8 +36,9 @@ mod unfold;
 use core::fmt;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+pub use crate::memblock::RamRange;
 pub use ledger::{Ledger, Totals};
-pub use populate::{NoMemoryForMemmap, RamRange};
+pub use populate::NoMemoryForMemmap;
 pub use unfold::Fill;
 
 use crate::addr::{MAX_NODES, NodeId, Order, PAGE_SIZE};

@@ -4,17 +4,9 @@ use super::Vmemmap;
 use crate::addr::{ENTRIES, NodeId, Order, PAGE_SIZE, Pfn, PfnRange};
 use crate::frames::{FrameSource, Placement};
 use crate::machine::Machine;
+use crate::memblock::RamRange;
 use crate::page::{Flags, Memmap, PageType, STRUCT_PAGE_SIZE, clean_record, mark_allocated};
 use crate::paging::{self, Level, MapError, PteFlags};
-
-/// RAM of one node, as the memory map has it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RamRange {
-    /// The frames.
-    pub range: PfnRange,
-    /// Whose they are.
-    pub node: NodeId,
-}
 
 /// No frame for the memmap itself: the machine cannot boot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
