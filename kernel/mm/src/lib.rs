@@ -9,6 +9,7 @@ pub mod hugetlb;
 pub mod machine;
 pub mod memblock;
 pub mod node;
+pub mod numa;
 pub mod page;
 pub mod paging;
 pub mod sync;
