@@ -1,0 +1,276 @@
+//! The kernel and the disk images: built when they are needed, by cargo.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use serde::Deserialize;
+
+use crate::error::Error;
+use crate::progress::BootLoaderProgress;
+use crate::workspace::{TARGET, Workspace};
+
+/// How the kernel is compiled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Profile {
+    /// Optimised, with every debug assertion and page check: to run and to test.
+    #[default]
+    Checked,
+    /// Optimised, without them: to measure.
+    Release,
+}
+
+impl Profile {
+    /// Its name in `Cargo.toml`, which is also its directory's in `target/`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Checked => "kernel-checked",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// The two ways a PC starts.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Firmware {
+    /// Boot sector, MBR; `SeaBIOS` in QEMU.
+    #[default]
+    Bios,
+    /// EFI system partition, GPT; OVMF in QEMU.
+    Uefi,
+}
+
+impl Firmware {
+    /// `bios` or `uefi`, as in file names and options.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bios => "bios",
+            Self::Uefi => "uefi",
+        }
+    }
+}
+
+/// The default command line, as it is on the images in the file `ramdisk`: a
+/// person can edit it on the stick. Some pages of both sizes on either node, so
+/// that the report has something to show.
+pub const DEFAULT_COMMAND_LINE: &str = "hugepagesz=1G hugepages=2 hugepagesz=2M hugepages=128 hugetlb_free_vmemmap=on selftest=on init=halt";
+
+/// Disk images of one kernel, one for each [`Firmware`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Images {
+    /// Raw disk with an MBR.
+    pub bios: PathBuf,
+    /// Raw disk with a GPT.
+    pub uefi: PathBuf,
+}
+
+impl Images {
+    /// Where the images of kind `stem` are: `tailfold` for those that people take away.
+    #[must_use]
+    pub fn at(workspace: &Workspace, stem: &str) -> Self {
+        let path = |firmware: Firmware| {
+            workspace
+                .target()
+                .join(format!("{stem}-{}.img", firmware.name()))
+        };
+        Self {
+            bios: path(Firmware::Bios),
+            uefi: path(Firmware::Uefi),
+        }
+    }
+
+    /// The one for `firmware`.
+    #[must_use]
+    pub fn get(&self, firmware: Firmware) -> &Path {
+        match firmware {
+            Firmware::Bios => &self.bios,
+            Firmware::Uefi => &self.uefi,
+        }
+    }
+}
+
+/// What goes into an image beside kernel and boot loader.
+#[derive(Clone, Debug)]
+pub struct Contents {
+    /// The text of the file `ramdisk`.
+    pub command_line: String,
+    /// Least size of the framebuffer in pixels, width and height.
+    pub framebuffer: Option<(u32, u32)>,
+}
+
+impl Default for Contents {
+    fn default() -> Self {
+        Self {
+            command_line: DEFAULT_COMMAND_LINE.to_owned(),
+            framebuffer: None,
+        }
+    }
+}
+
+/// Compiles the kernel; gives the path of the ELF file.
+///
+/// # Errors
+/// [`Error::Build`]; the compiler's messages are on stderr by then.
+pub fn kernel(workspace: &Workspace, profile: Profile) -> Result<PathBuf, Error> {
+    let mut command = workspace.cargo();
+    command.args(["build", "--package=kernel", "--target", TARGET, "--profile"]);
+    command.arg(profile.name());
+    if !workspace.has_bare_metal_core()? {
+        command.args([
+            "-Zbuild-std=core,alloc",
+            "-Zbuild-std-features=compiler-builtins-mem",
+        ]);
+    }
+    command
+        .arg("--message-format=json-render-diagnostics")
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().map_err(Error::io("starting cargo"))?;
+    let found = executable(&mut child, "kernel");
+    finish(&mut child, "the kernel", String::new())?;
+    found.ok_or_else(|| Error::Build {
+        what: "the kernel",
+        detail: "cargo names no executable".to_owned(),
+    })
+}
+
+/// Writes the images of `kernel` with `contents` to `images`, for `firmware`
+/// only if given. The boot loader is compiled first, if this is the first time:
+/// that takes minutes, and the progress is shown.
+///
+/// # Errors
+/// [`Error::Build`], or [`Error::Io`] if the files cannot be written.
+pub fn write_images(
+    workspace: &Workspace,
+    kernel: &Path,
+    contents: &Contents,
+    images: &Images,
+) -> Result<(), Error> {
+    let imager = imager(workspace)?;
+    // Written beside and renamed: a guest may be running from the old one.
+    let scratch = workspace.target_dir("images")?;
+    let scratch = scratch.join(std::process::id().to_string());
+    std::fs::create_dir_all(&scratch)
+        .map_err(Error::io(format!("making {}", scratch.display())))?;
+    let result = write_images_in(&scratch, &imager, kernel, contents, images);
+    // Nothing depends on it: `cargo clean` removes what is left.
+    let _ = std::fs::remove_dir_all(&scratch);
+    result
+}
+
+fn write_images_in(
+    scratch: &Path,
+    imager: &Path,
+    kernel: &Path,
+    contents: &Contents,
+    images: &Images,
+) -> Result<(), Error> {
+    let ramdisk = scratch.join("ramdisk");
+    std::fs::write(&ramdisk, format!("{}\n", contents.command_line))
+        .map_err(Error::io(format!("writing {}", ramdisk.display())))?;
+    let mut command = std::process::Command::new(imager);
+    command
+        .arg("--kernel")
+        .arg(kernel)
+        .arg("--ramdisk")
+        .arg(&ramdisk);
+    let parts = [
+        ("--bios", scratch.join("bios"), &images.bios),
+        ("--uefi", scratch.join("uefi"), &images.uefi),
+    ];
+    for (option, path, _) in &parts {
+        command.arg(option).arg(path);
+    }
+    if let Some((width, height)) = contents.framebuffer {
+        command.arg(format!("--width={width}"));
+        command.arg(format!("--height={height}"));
+    }
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(Error::io(format!("starting {}", imager.display())))?;
+    if !output.status.success() {
+        return Err(Error::Build {
+            what: "the disk images",
+            detail: String::from_utf8_lossy(&output.stderr).into_owned(),
+        });
+    }
+    for (_, from, to) in &parts {
+        std::fs::rename(from, to).map_err(Error::io(format!("writing {}", to.display())))?;
+    }
+    Ok(())
+}
+
+fn imager(workspace: &Workspace) -> Result<PathBuf, Error> {
+    const WHAT: &str = "the boot loader";
+    let mut child = workspace
+        .cargo()
+        // -vv: the stages are compiled inside a build script, whose words cargo
+        // keeps to itself otherwise.
+        .args(["build", "--package=imager", "-vv"])
+        .arg("--message-format=json-render-diagnostics")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(Error::io("starting cargo"))?;
+    let stderr = child.stderr.take();
+    let watcher = std::thread::spawn(move || {
+        let mut progress = BootLoaderProgress::new();
+        if let Some(stderr) = stderr {
+            each_line(stderr, |line| progress.line(line));
+        }
+        progress.finish()
+    });
+    let found = executable(&mut child, "imager");
+    let tail = watcher.join().unwrap_or_default();
+    finish(&mut child, WHAT, tail)?;
+    found.ok_or_else(|| Error::Build {
+        what: WHAT,
+        detail: "cargo names no executable".to_owned(),
+    })
+}
+
+fn finish(child: &mut Child, what: &'static str, detail: String) -> Result<(), Error> {
+    let status = child.wait().map_err(Error::io("waiting for cargo"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Error::Build { what, detail })
+    }
+}
+
+#[derive(Deserialize)]
+struct Message {
+    executable: Option<PathBuf>,
+    target: Option<MessageTarget>,
+}
+
+#[derive(Deserialize)]
+struct MessageTarget {
+    name: String,
+}
+
+/// Reads cargo's messages to the end, for the path of the executable `name`.
+fn executable(child: &mut Child, name: &str) -> Option<PathBuf> {
+    let mut found = None;
+    each_line(child.stdout.take()?, |line| {
+        if let Ok(message) = serde_json::from_str::<Message>(line)
+            && message.target.is_some_and(|target| target.name == name)
+            && message.executable.is_some()
+        {
+            found = message.executable;
+        }
+    });
+    found
+}
+
+fn each_line(from: impl Read, mut line: impl FnMut(&str)) {
+    let mut from = BufReader::new(from);
+    let mut bytes = Vec::new();
+    // Not `lines()`: what is no UTF-8 must not end the reading, or the writer blocks.
+    while from.read_until(b'\n', &mut bytes).is_ok_and(|n| n > 0) {
+        line(String::from_utf8_lossy(&bytes).trim_end());
+        bytes.clear();
+    }
+}

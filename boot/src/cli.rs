@@ -1,0 +1,285 @@
+//! The command line of the host tool.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::artifact::{Firmware, Profile};
+use crate::error::STATUSES;
+use crate::size::Size;
+
+/// Build the Tailfold kernel and boot it in QEMU.
+///
+/// Without a command: `run`. On a terminal, Ctrl-A X leaves QEMU.
+#[derive(Debug, Parser)]
+#[command(name = "boot", bin_name = "cargo run --", version, after_help = STATUSES)]
+#[command(args_conflicts_with_subcommands = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Options of `run`.
+    #[command(flatten)]
+    pub run: RunOptions,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Boot and stay, to look at (the default)
+    #[command(after_help = STATUSES)]
+    Run(RunOptions),
+    /// Boot once, run the self-tests and judge them (`cargo test` boots many machines)
+    #[command(after_help = STATUSES)]
+    Test(TestOptions),
+    /// Write disk images, for a stick or for another emulator
+    #[command(after_help = STATUSES)]
+    Image(ImageOptions),
+    /// Measure costs in instructions: an optimised kernel, time that counts instructions
+    #[command(after_help = STATUSES)]
+    Bench(BenchOptions),
+    /// Write an image to a USB stick: shows the device, asks, writes, reads back
+    #[command(after_help = STATUSES)]
+    Usb(UsbOptions),
+}
+
+/// Which firmware.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct FirmwareOptions {
+    /// Boot by BIOS (the default; for `usb`: by UEFI)
+    #[arg(long)]
+    pub bios: bool,
+    /// Boot by UEFI (needs the package ovmf)
+    #[arg(long, conflicts_with = "bios")]
+    pub uefi: bool,
+}
+
+impl FirmwareOptions {
+    /// The one that was asked for.
+    #[must_use]
+    pub const fn chosen(self) -> Option<Firmware> {
+        match (self.bios, self.uefi) {
+            (true, _) => Some(Firmware::Bios),
+            (_, true) => Some(Firmware::Uefi),
+            _ => None,
+        }
+    }
+}
+
+/// Who executes the instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Accel {
+    /// KVM if a probe guest runs with it, or else software emulation
+    #[default]
+    Auto,
+    /// Software emulation
+    Tcg,
+    /// Linux's hardware virtualisation
+    Kvm,
+}
+
+/// The machine, for `run`, `test` and `bench`.
+#[derive(Debug, Clone, Args)]
+pub struct MachineOptions {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it as the group's help")]
+    pub firmware: FirmwareOptions,
+    /// RAM of all nodes together: 512M, 4G, 512G (only what is touched costs the host)
+    #[arg(long, short = 'm', value_name = "SIZE")]
+    pub memory: Option<Size>,
+    /// Processors
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub smp: u32,
+    /// NUMA nodes, which share RAM and processors evenly
+    #[arg(long, value_name = "N")]
+    pub nodes: Option<u32>,
+    /// QEMU's processor, with properties; qemu64 has no 1 GiB pages
+    #[arg(long, value_name = "MODEL", default_value = "max")]
+    pub cpu: String,
+    /// Who executes the guest's instructions
+    #[arg(long, value_enum, default_value_t)]
+    pub accel: Accel,
+    /// The whole kernel command line, in place of the image's
+    #[arg(long, short = 'a', value_name = "TEXT")]
+    pub append: Option<String>,
+    /// Let guest time count instructions: slower, and the same every time
+    #[arg(long)]
+    pub icount: bool,
+    /// End the guest after this long; 0: never
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+    /// Write the serial port's output to a file, too
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// Print the QEMU command, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// As a PC: boot from a USB stick, no serial port (what the kernel says is on the screen)
+    #[arg(long)]
+    pub like_pc: bool,
+    /// Boot this raw disk image, and build nothing
+    #[arg(long, value_name = "FILE")]
+    pub image: Option<PathBuf>,
+    /// Least framebuffer size that the boot loader asks for
+    #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = resolution, conflicts_with = "image")]
+    pub resolution: Option<(u32, u32)>,
+}
+
+impl MachineOptions {
+    /// The time-out: what was given, or `default`.
+    #[must_use]
+    pub fn limit(&self, default: Option<Duration>) -> Option<Duration> {
+        match self.timeout {
+            None => default,
+            Some(0) => None,
+            Some(seconds) => Some(Duration::from_secs(seconds)),
+        }
+    }
+}
+
+/// Which kernel, for all but `bench`.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct KernelOptions {
+    /// The kernel without debug assertions and page checks
+    #[arg(long)]
+    pub release: bool,
+}
+
+impl KernelOptions {
+    /// How to compile.
+    #[must_use]
+    pub const fn profile(self) -> Profile {
+        if self.release {
+            Profile::Release
+        } else {
+            Profile::Checked
+        }
+    }
+}
+
+/// Options of `run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunOptions {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it as the group's help")]
+    pub machine: MachineOptions,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it as the group's help")]
+    pub kernel: KernelOptions,
+    /// Show the guest's screen in a window
+    #[arg(long)]
+    pub display: bool,
+    /// Wait for a debugger on port 1234 before the first instruction
+    #[arg(long)]
+    pub gdb: bool,
+    /// Save the screen as PNG once it has stopped changing, then end
+    #[arg(long, value_name = "FILE")]
+    pub screenshot: Option<PathBuf>,
+}
+
+/// Options of `test`.
+#[derive(Debug, Clone, Args)]
+pub struct TestOptions {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it as the group's help")]
+    pub machine: MachineOptions,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it as the group's help")]
+    pub kernel: KernelOptions,
+    /// Self-tests to run, as `suite:case` with * and ?, separated by commas
+    #[arg(value_name = "GLOB", default_value = "on", conflicts_with = "append")]
+    pub selftest: String,
+}
+
+/// Options of `image`.
+#[derive(Debug, Clone, Args)]
+pub struct ImageOptions {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it as the group's help")]
+    pub kernel: KernelOptions,
+    /// The default command line that goes into the images' file `ramdisk`
+    #[arg(long, short = 'a', value_name = "TEXT")]
+    pub append: Option<String>,
+    /// Least framebuffer size that the boot loader asks for
+    #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = resolution)]
+    pub resolution: Option<(u32, u32)>,
+}
+
+/// Options of `bench`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchOptions {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it as the group's help")]
+    pub machine: MachineOptions,
+}
+
+/// Options of `usb`.
+#[derive(Debug, Clone, Args)]
+pub struct UsbOptions {
+    /// The stick, a whole disk such as /dev/sdb
+    pub device: PathBuf,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it as the group's help")]
+    pub firmware: FirmwareOptions,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it as the group's help")]
+    pub kernel: KernelOptions,
+    /// The default command line that goes onto the stick
+    #[arg(long, short = 'a', value_name = "TEXT")]
+    pub append: Option<String>,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+fn resolution(text: &str) -> Result<(u32, u32), String> {
+    let wanted = || format!("`{text}` is no size in pixels; write it like 1024x768");
+    let (width, height) = text.split_once('x').ok_or_else(wanted)?;
+    match (width.parse(), height.parse()) {
+        (Ok(width @ 1..), Ok(height @ 1..)) => Ok((width, height)),
+        _ => Err(wanted()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::{Cli, Command, resolution};
+
+    #[test]
+    fn is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_needs_no_name() {
+        let cli = Cli::try_parse_from(["boot", "--uefi", "--memory", "4G"]).unwrap();
+        assert!(cli.command.is_none());
+        assert!(cli.run.machine.firmware.uefi);
+        let cli = Cli::try_parse_from(["boot", "run", "--uefi"]).unwrap();
+        assert!(matches!(cli.command, Some(Command::Run(run)) if run.machine.firmware.uefi));
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        for line in [
+            &["boot", "--uefi", "--bios"][..],
+            &["boot", "--memory", "4 apples"],
+            &["boot", "--resolution", "big"],
+            &["boot", "test", "buddy:*", "--append", "x"],
+            &["boot", "usb"],
+        ] {
+            assert!(Cli::try_parse_from(line).is_err(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_of_screens() {
+        assert_eq!(resolution("1024x768"), Ok((1024, 768)));
+        for text in ["", "x", "0x1", "1024", "1024x-1", "axb"] {
+            assert!(resolution(text).unwrap_err().contains(&format!("`{text}`")));
+        }
+    }
+}

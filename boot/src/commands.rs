@@ -1,0 +1,329 @@
+//! What each command does.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::accel::{Accelerator, QEMU};
+use crate::artifact::{self, Contents, Firmware, Images, Profile};
+use crate::cli::{
+    Accel, BenchOptions, Cli, Command, ImageOptions, MachineOptions, RunOptions, TestOptions,
+};
+use crate::error::Error;
+use crate::firmware::Ovmf;
+use crate::ktap::Status;
+use crate::machine::{Bus, Machine, Serial};
+use crate::qemu::{self, Options};
+use crate::screen::{self, Shot};
+use crate::size::Size;
+use crate::workspace::Workspace;
+use crate::{usb, verdict};
+
+/// Longest time of `run` where nobody sits at a terminal to end it.
+const RUN_LIMIT: Duration = Duration::from_secs(600);
+
+/// Longest time of `test`.
+const TEST_LIMIT: Duration = Duration::from_secs(900);
+
+/// Longest time of `bench`.
+const BENCH_LIMIT: Duration = Duration::from_secs(1800);
+
+/// RAM of `run` and `test`: enough for a 1 GiB folio on either node.
+const MEMORY: Size = Size::mib(4096);
+
+/// RAM of `bench`: as in the measurement of Linux that it is compared with.
+const BENCH_MEMORY: Size = Size::mib(8192);
+
+/// Does what the command line says.
+///
+/// # Errors
+/// All of [`Error`].
+pub fn execute(cli: Cli) -> Result<(), Error> {
+    match cli.command {
+        None => run(&cli.run),
+        Some(Command::Run(options)) => run(&options),
+        Some(Command::Test(options)) => test(&options),
+        Some(Command::Image(options)) => image(&options),
+        Some(Command::Bench(options)) => bench(&options),
+        Some(Command::Usb(options)) => usb::command(&options),
+    }
+}
+
+fn run(options: &RunOptions) -> Result<(), Error> {
+    let workspace = Workspace::find()?;
+    let mut machine = prepare(
+        &workspace,
+        &options.machine,
+        options.kernel.profile(),
+        (MEMORY, 2),
+    )?;
+    machine.display = options.display;
+    machine.gdb = options.gdb;
+    let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let interactive = terminal && options.screenshot.is_none() && !options.machine.like_pc;
+    if interactive {
+        machine.serial = Serial::Terminal {
+            log: match &options.machine.log {
+                Some(log) => std::path::absolute(log)
+                    .map_err(Error::io(format!("finding {}", log.display())))?,
+                None => workspace.target().join("tailfold.log"),
+            },
+        };
+    }
+    if let Some(file) = &options.screenshot {
+        return screenshot(&workspace, &mut machine, options, file);
+    }
+    let arguments = machine.arguments()?;
+    if options.machine.dry_run {
+        println!("{QEMU} {arguments}");
+        return Ok(());
+    }
+    if interactive {
+        eprintln!("starting QEMU: Ctrl-A X leaves it, Ctrl-A C is its monitor");
+        return left_by_a_person(qemu::run_on_terminal(
+            &arguments,
+            options.machine.limit(None),
+        )?);
+    }
+    let ended = qemu::run(
+        &arguments,
+        &Options {
+            limit: options.machine.limit(Some(RUN_LIMIT)),
+            first_word: (machine.serial != Serial::None && !options.gdb)
+                .then_some(qemu::FIRST_WORD_LIMIT),
+            echo: true,
+            log: options.machine.log.as_deref(),
+        },
+    )?;
+    let status = verdict::finished(&ended)?;
+    if status.code() == Some(verdict::PASS) {
+        Ok(())
+    } else {
+        // With a plan on the log this names the cases.
+        verdict::tests(&ended).map(|_| ())
+    }
+}
+
+/// What it means that QEMU on a person's terminal ended with `status`: the
+/// kernel's words are there to be read.
+fn left_by_a_person(status: std::process::ExitStatus) -> Result<(), Error> {
+    match status.code() {
+        Some(0 | verdict::PASS) => Ok(()),
+        Some(verdict::FAIL) => Err(Error::Panicked {
+            reason: "a self-test failed or the kernel panicked, see above".to_owned(),
+        }),
+        _ => Err(Error::Qemu {
+            status: status.to_string(),
+            stderr: String::new(),
+        }),
+    }
+}
+
+fn screenshot(
+    workspace: &Workspace,
+    machine: &mut Machine,
+    options: &RunOptions,
+    file: &Path,
+) -> Result<(), Error> {
+    let socket = workspace
+        .target_dir("qmp")?
+        .join(std::process::id().to_string());
+    machine.qmp = Some(socket);
+    let arguments = machine.arguments()?;
+    if options.machine.dry_run {
+        println!("{QEMU} {arguments}");
+        return Ok(());
+    }
+    let shot = Shot {
+        file,
+        limit: options.machine.limit(Some(RUN_LIMIT)).unwrap_or(RUN_LIMIT),
+        log: options.machine.log.as_deref(),
+    };
+    screen::shoot(machine, &shot)?;
+    eprintln!("the screen is in {}", file.display());
+    Ok(())
+}
+
+fn test(options: &TestOptions) -> Result<(), Error> {
+    let workspace = Workspace::find()?;
+    let mut machine = prepare(
+        &workspace,
+        &options.machine,
+        options.kernel.profile(),
+        (MEMORY, 2),
+    )?;
+    machine
+        .command_line
+        .get_or_insert_with(|| format!("selftest={} init=poweroff", options.selftest));
+    let arguments = machine.arguments()?;
+    if options.machine.dry_run {
+        println!("{QEMU} {arguments}");
+        return Ok(());
+    }
+    let serial = machine.serial != Serial::None;
+    let ended = qemu::run(
+        &arguments,
+        &Options {
+            limit: options.machine.limit(Some(TEST_LIMIT)),
+            first_word: serial.then_some(qemu::FIRST_WORD_LIMIT),
+            echo: true,
+            log: options.machine.log.as_deref(),
+        },
+    )?;
+    if !serial {
+        // Nothing to read: the status is all there is, and is said to be.
+        let status = verdict::finished(&ended)?;
+        eprintln!("no serial port, no KTAP: judged by the exit status alone");
+        return left_by_a_person(status);
+    }
+    let report = verdict::tests(&ended)?;
+    eprintln!(
+        "{} self-tests passed, {} skipped, in {} s",
+        report.count(Status::Passed),
+        report.count(Status::Skipped),
+        ended.took.as_secs()
+    );
+    Ok(())
+}
+
+fn bench(options: &BenchOptions) -> Result<(), Error> {
+    let workspace = Workspace::find()?;
+    let mut options = options.machine.clone();
+    options.icount = true;
+    let mut machine = prepare(&workspace, &options, Profile::Release, (BENCH_MEMORY, 1))?;
+    machine
+        .command_line
+        .get_or_insert_with(|| "selftest=off init=bench".to_owned());
+    let arguments = machine.arguments()?;
+    if options.dry_run {
+        println!("{QEMU} {arguments}");
+        return Ok(());
+    }
+    let started = Instant::now();
+    let ended = qemu::run(
+        &arguments,
+        &Options {
+            limit: options.limit(Some(BENCH_LIMIT)),
+            first_word: (machine.serial != Serial::None).then_some(qemu::FIRST_WORD_LIMIT),
+            echo: true,
+            log: options.log.as_deref(),
+        },
+    )?;
+    let status = verdict::finished(&ended)?;
+    eprintln!("measured in {} s", started.elapsed().as_secs());
+    left_by_a_person(status)
+}
+
+fn image(options: &ImageOptions) -> Result<(), Error> {
+    let workspace = Workspace::find()?;
+    let images = write_images(
+        &workspace,
+        options.kernel.profile(),
+        options.append.as_deref(),
+        options.resolution,
+        "tailfold",
+    )?;
+    for (firmware, path) in [("BIOS", &images.bios), ("UEFI", &images.uefi)] {
+        println!("{}: for {firmware}", path.display());
+    }
+    Ok(())
+}
+
+/// Builds a kernel, and images `stem` of it.
+///
+/// # Errors
+/// As [`artifact::kernel`] and [`artifact::write_images`]; [`Error::Usage`] for a
+/// command line of more than one line.
+pub fn write_images(
+    workspace: &Workspace,
+    profile: Profile,
+    command_line: Option<&str>,
+    framebuffer: Option<(u32, u32)>,
+    stem: &str,
+) -> Result<Images, Error> {
+    let mut contents = Contents {
+        framebuffer,
+        ..Contents::default()
+    };
+    if let Some(text) = command_line {
+        if text.contains(|c: char| c.is_control()) {
+            return Err(Error::Usage(
+                "the kernel command line must be one line without control characters".to_owned(),
+            ));
+        }
+        text.clone_into(&mut contents.command_line);
+    }
+    let kernel = artifact::kernel(workspace, profile)?;
+    let images = Images::at(workspace, stem);
+    artifact::write_images(workspace, &kernel, &contents, &images)?;
+    Ok(images)
+}
+
+/// The machine of `options`, with its image built unless this is a dry run.
+fn prepare(
+    workspace: &Workspace,
+    options: &MachineOptions,
+    profile: Profile,
+    (memory, nodes): (Size, u32),
+) -> Result<Machine, Error> {
+    let firmware = options.firmware.chosen().unwrap_or_default();
+    let stem = match profile {
+        Profile::Checked => "run",
+        Profile::Release => "run-release",
+    };
+    let mut machine = Machine::new(PathBuf::new(), firmware);
+    // First what can be wrong at once, then what takes minutes.
+    if firmware == Firmware::Uefi {
+        machine.ovmf = match Ovmf::find() {
+            Err(Error::NoFirmware { .. }) if options.dry_run => Ovmf::default(),
+            found => found?,
+        };
+    }
+    machine.memory = options.memory.unwrap_or(memory);
+    machine.nodes = options.nodes.unwrap_or(nodes);
+    machine.smp = options.smp;
+    machine.cpu.clone_from(&options.cpu);
+    machine.icount = options.icount;
+    machine.command_line.clone_from(&options.append);
+    if options.like_pc {
+        machine.bus = Bus::Usb;
+        machine.serial = Serial::None;
+    }
+    machine.accelerator = accelerator(workspace, options)?;
+    machine.arguments()?;
+    machine.disk = match &options.image {
+        Some(image) if image.is_file() || options.dry_run => image.clone(),
+        Some(image) => {
+            return Err(Error::Usage(format!(
+                "--image {}: there is no such file",
+                image.display()
+            )));
+        }
+        None if options.dry_run => Images::at(workspace, stem).get(firmware).to_owned(),
+        None => write_images(workspace, profile, None, options.resolution, stem)?
+            .get(firmware)
+            .to_owned(),
+    };
+    Ok(machine)
+}
+
+fn accelerator(workspace: &Workspace, options: &MachineOptions) -> Result<Accelerator, Error> {
+    let (accelerator, why) = match options.accel {
+        Accel::Tcg => (Accelerator::Tcg, "as asked".to_owned()),
+        Accel::Kvm => (Accelerator::Kvm, "as asked".to_owned()),
+        Accel::Auto if options.icount => {
+            (Accelerator::Tcg, "only it counts instructions".to_owned())
+        }
+        // A dry run starts nothing, a probe neither.
+        Accel::Auto if options.dry_run => return Ok(Accelerator::Tcg),
+        Accel::Auto => Accelerator::choose(workspace)?,
+    };
+    eprintln!(
+        "{}: {why}",
+        match accelerator {
+            Accelerator::Tcg => "software emulation (tcg)",
+            Accelerator::Kvm => "hardware virtualisation (kvm)",
+        }
+    );
+    Ok(accelerator)
+}

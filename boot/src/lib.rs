@@ -1,0 +1,23 @@
+//! The host side of Tailfold: builds the kernel and its disk images, runs them in
+//! QEMU, reads their KTAP, writes USB sticks. `cargo run` starts it; the tests
+//! that boot machines use it as a library.
+//!
+//! It knows nothing of what is in the kernel. What the two share is in DESIGN
+//! section 5: the command line, the first word, KTAP, and the exit status.
+
+pub mod accel;
+pub mod artifact;
+pub mod cli;
+pub mod commands;
+pub mod error;
+pub mod firmware;
+pub mod ktap;
+pub mod machine;
+pub mod payload;
+pub mod progress;
+pub mod qemu;
+pub mod screen;
+pub mod size;
+pub mod usb;
+pub mod verdict;
+pub mod workspace;

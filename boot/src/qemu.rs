@@ -1,0 +1,322 @@
+//! Running a guest to its end, with limits.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use wait_timeout::ChildExt;
+
+use crate::accel::{QEMU, no_qemu};
+use crate::error::Error;
+use crate::machine::Arguments;
+use crate::size::Size;
+
+/// The word in the kernel's first line by which it is known to have started: the
+/// firmware writes to the same port.
+pub const BANNER: &str = "Tailfold";
+
+/// How long a kernel may take to its first word, in software emulation on a busy
+/// machine. UEFI takes 4 s on an idle one.
+pub const FIRST_WORD_LIMIT: Duration = Duration::from_secs(90);
+
+/// Most that a guest may write to its serial port.
+const OUTPUT_LIMIT: Size = Size::mib(64);
+
+/// How often the limits are looked at.
+const STEP: Duration = Duration::from_millis(50);
+
+/// How a guest is run.
+#[derive(Clone, Debug, Default)]
+pub struct Options<'a> {
+    /// Longest time from start to end.
+    pub limit: Option<Duration>,
+    /// Longest time to the kernel's first word ([`BANNER`]).
+    pub first_word: Option<Duration>,
+    /// Repeat the guest's words on our stdout as they come.
+    pub echo: bool,
+    /// File to write them to.
+    pub log: Option<&'a Path>,
+}
+
+/// A guest that has ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Why it ended.
+    pub end: End,
+    /// All that it wrote to its serial port, without terminal control sequences.
+    pub serial: String,
+    /// What QEMU wrote to stderr.
+    pub stderr: String,
+    /// From start to end.
+    pub took: Duration,
+}
+
+/// Why a guest ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// QEMU ended.
+    Status(ExitStatus),
+    /// It took longer than this.
+    Limit(Duration),
+    /// The kernel had not said a word after this.
+    Silent(Duration),
+    /// It wrote more than this.
+    TooMuchOutput(Size),
+}
+
+/// A guest that runs. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Guest {
+    child: Child,
+    started: Instant,
+    serial: Arc<Mutex<Vec<u8>>>,
+    readers: [Option<JoinHandle<()>>; 2],
+    stderr: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Guest {
+    /// Starts QEMU, its stdout and stderr with us.
+    ///
+    /// # Errors
+    /// [`Error::NoQemu`]; [`Error::Io`] if the log cannot be written.
+    pub fn start(arguments: &Arguments, options: &Options<'_>) -> Result<Self, Error> {
+        let log = options
+            .log
+            .map(|path| {
+                File::create(path).map_err(Error::io(format!("writing {}", path.display())))
+            })
+            .transpose()?;
+        let mut child = Command::new(QEMU)
+            .args(arguments.iter())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(no_qemu)?;
+        let serial = Arc::default();
+        let stderr = Arc::default();
+        let readers = [
+            child.stdout.take().map(|from| {
+                let mut sinks: Vec<Box<dyn Write + Send>> = Vec::new();
+                if options.echo {
+                    sinks.push(Box::new(std::io::stdout()));
+                }
+                if let Some(log) = log {
+                    sinks.push(Box::new(log));
+                }
+                collect(from, Arc::clone(&serial), sinks)
+            }),
+            child
+                .stderr
+                .take()
+                .map(|from| collect(from, Arc::clone(&stderr), Vec::new())),
+        ];
+        Ok(Self {
+            child,
+            started: Instant::now(),
+            serial,
+            readers,
+            stderr,
+        })
+    }
+
+    /// What it wrote so far.
+    #[must_use]
+    pub fn serial(&self) -> String {
+        plain(&self.serial.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether it has ended.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn has_ended(&mut self) -> Result<bool, Error> {
+        Ok(self
+            .child
+            .try_wait()
+            .map_err(Error::io("waiting for QEMU"))?
+            .is_some())
+    }
+
+    /// Waits for the end, or makes it when a limit of `options` is reached.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn wait(mut self, options: &Options<'_>) -> Result<Ended, Error> {
+        let end = self.watch(options)?;
+        self.stop();
+        let took = self.started.elapsed();
+        Ok(Ended {
+            end,
+            serial: self.serial(),
+            stderr: plain(&self.stderr.lock().unwrap_or_else(PoisonError::into_inner)),
+            took,
+        })
+    }
+
+    fn watch(&mut self, options: &Options<'_>) -> Result<End, Error> {
+        let mut silent = options.first_word;
+        // Where to go on looking for the first word.
+        let mut seen = 0;
+        loop {
+            let status = self
+                .child
+                .wait_timeout(STEP)
+                .map_err(Error::io("waiting for QEMU"))?;
+            if let Some(status) = status {
+                return Ok(End::Status(status));
+            }
+            let length = {
+                let serial = self.serial.lock().unwrap_or_else(PoisonError::into_inner);
+                if silent.is_some() && has_banner(&serial[seen..]) {
+                    silent = None;
+                }
+                seen = serial.len().saturating_sub(BANNER.len());
+                serial.len()
+            };
+            let elapsed = self.started.elapsed();
+            if let Some(limit) = silent.filter(|limit| elapsed > *limit) {
+                return Ok(End::Silent(limit));
+            }
+            if let Some(limit) = options.limit.filter(|limit| elapsed > *limit) {
+                return Ok(if silent.is_some() {
+                    End::Silent(limit)
+                } else {
+                    End::Limit(limit)
+                });
+            }
+            if u64::try_from(length).is_ok_and(|length| length > OUTPUT_LIMIT.bytes()) {
+                return Ok(End::TooMuchOutput(OUTPUT_LIMIT));
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        // Both fail if it has ended already, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for reader in &mut self.readers {
+            if let Some(reader) = reader.take() {
+                // A reader that panicked has kept what it read.
+                let _ = reader.join();
+            }
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Starts a guest and waits for its end.
+///
+/// # Errors
+/// As [`Guest::start`] and [`Guest::wait`].
+pub fn run(arguments: &Arguments, options: &Options<'_>) -> Result<Ended, Error> {
+    Guest::start(arguments, options)?.wait(options)
+}
+
+/// Runs a guest on our own terminal until the person leaves it, or for `limit`.
+///
+/// # Errors
+/// [`Error::NoQemu`], [`Error::Io`]; [`Error::TimedOut`] at the limit.
+pub fn run_on_terminal(
+    arguments: &Arguments,
+    limit: Option<Duration>,
+) -> Result<ExitStatus, Error> {
+    let mut child = Command::new(QEMU)
+        .args(arguments.iter())
+        .spawn()
+        .map_err(no_qemu)?;
+    let Some(limit) = limit else {
+        return child.wait().map_err(Error::io("waiting for QEMU"));
+    };
+    let status = child
+        .wait_timeout(limit)
+        .map_err(Error::io("waiting for QEMU"))?;
+    if let Some(status) = status {
+        return Ok(status);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    Err(Error::TimedOut {
+        limit,
+        last: "see above".to_owned(),
+    })
+}
+
+/// Whether the kernel has said its first word in `serial`.
+fn has_banner(serial: &[u8]) -> bool {
+    serial
+        .windows(BANNER.len())
+        .any(|window| window == BANNER.as_bytes())
+}
+
+fn collect(
+    mut from: impl Read + Send + 'static,
+    into: Arc<Mutex<Vec<u8>>>,
+    mut sinks: Vec<Box<dyn Write + Send>>,
+) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(n @ 1..) = from.read(&mut buffer) {
+            let bytes = &buffer[..n];
+            into.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .extend_from_slice(bytes);
+            // A sink that fails (a closed pipe, a full disk) is given up; the run
+            // goes on, for its verdict does not depend on it.
+            sinks.retain_mut(|sink| sink.write_all(bytes).and_then(|()| sink.flush()).is_ok());
+        }
+    })
+}
+
+/// Serial output as text: terminal control sequences, which OVMF writes many of,
+/// carriage returns and other control characters taken out.
+#[must_use]
+pub fn plain(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut plain = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' if chars.next_if_eq(&'[').is_some() => {
+                // CSI: parameters, then one final character (ECMA-48 5.4).
+                for c in chars.by_ref() {
+                    if ('@'..='~').contains(&c) {
+                        break;
+                    }
+                }
+            }
+            '\n' | '\t' => plain.push(c),
+            c if c.is_control() => {}
+            c => plain.push(c),
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{has_banner, plain};
+
+    #[test]
+    fn firmware_colours_are_taken_out() {
+        let text = plain(b"\x1b[2J\x1b[01;01H\x1b[=3hBdsDxe: loading\r\nTailfold\x00 0.1\r\n");
+        assert_eq!(text, "BdsDxe: loading\nTailfold 0.1\n");
+        assert_eq!(plain(b"\x1b"), "");
+        assert_eq!(plain(b"a\x1b["), "a");
+    }
+
+    #[test]
+    fn the_firmware_is_not_the_kernel() {
+        assert!(!has_banner(b"BdsDxe: failed to load Boot0001"));
+        assert!(has_banner(b"..Tailfold 0.1.0"));
+    }
+}

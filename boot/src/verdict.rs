@@ -1,0 +1,189 @@
+//! What the end of a guest means.
+
+use std::process::ExitStatus;
+
+use crate::error::Error;
+use crate::ktap::{self, Report, Status};
+use crate::qemu::{BANNER, End, Ended};
+
+/// QEMU's status for a kernel whose self-tests passed: 0x10 written to `isa-debug-exit`.
+pub const PASS: i32 = 33;
+
+/// QEMU's status for a kernel with a failed self-test or a panic: 0x11 written there.
+pub const FAIL: i32 = 35;
+
+/// The verdict on a guest that was to run its self-tests and end. It is good only
+/// if both ways of telling agree: the status, and a complete plan on serial of
+/// which nothing failed.
+///
+/// # Errors
+/// The first that applies of [`Error::Panicked`], [`Error::DoesNotBoot`],
+/// [`Error::TimedOut`], [`Error::TooMuchOutput`], [`Error::Qemu`],
+/// [`Error::TestsFailed`], [`Error::IncompletePlan`].
+pub fn tests(ended: &Ended) -> Result<Report, Error> {
+    let report = ktap::parse(&ended.serial);
+    let status = finished(ended)?;
+    if let Some(reason) = report.bail_out {
+        return Err(Error::Panicked { reason });
+    }
+    let names: Vec<String> = report
+        .cases
+        .iter()
+        .filter(|case| case.status == Status::Failed)
+        .map(ktap::Case::full_name)
+        .collect();
+    if !names.is_empty() {
+        return Err(Error::TestsFailed {
+            failed: names.len(),
+            total: report.cases.len(),
+            names,
+        });
+    }
+    let mut problems = report.problems.clone();
+    if report.cases.is_empty() {
+        problems.push("no case ran".to_owned());
+    }
+    if status.code() == Some(FAIL) {
+        problems.push(format!("status {FAIL} says failed, and no case did"));
+    }
+    if problems.is_empty() {
+        Ok(report)
+    } else {
+        Err(Error::IncompletePlan { problems })
+    }
+}
+
+/// The verdict on a guest that was to end by itself with [`PASS`], whatever it wrote.
+///
+/// # Errors
+/// As [`tests`], without those that need a plan.
+pub fn finished(ended: &Ended) -> Result<ExitStatus, Error> {
+    let last = || {
+        let line = ended
+            .serial
+            .lines()
+            .rev()
+            .find(|line| !line.trim().is_empty());
+        line.map(str::to_owned)
+    };
+    // A panic explains whatever came of it: a time-out, a reset.
+    if let Some(reason) = ktap::bail_out(&ended.serial) {
+        return Err(Error::Panicked { reason });
+    }
+    match ended.end {
+        End::Silent(waited) => Err(Error::DoesNotBoot {
+            waited,
+            firmware: last(),
+        }),
+        End::Limit(limit) => Err(Error::TimedOut {
+            limit,
+            last: last().unwrap_or_default(),
+        }),
+        End::TooMuchOutput(size) => Err(Error::TooMuchOutput(size)),
+        End::Status(status) => match status.code() {
+            Some(PASS | FAIL) => Ok(status),
+            // -no-reboot turns a reset into a good end of QEMU.
+            Some(0) => Err(Error::Qemu {
+                status: "status 0 (the guest was reset or switched off: a triple fault?)"
+                    .to_owned(),
+                stderr: ended.stderr.clone(),
+            }),
+            _ => Err(Error::Qemu {
+                status: status.to_string(),
+                stderr: ended.stderr.clone(),
+            }),
+        },
+    }
+}
+
+/// Whether the kernel came to its first word.
+#[must_use]
+pub fn has_booted(serial: &str) -> bool {
+    serial.contains(BANNER)
+}
+
+#[cfg(test)]
+mod tests_of_verdicts {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+    use std::time::Duration;
+
+    use super::{finished, tests};
+    use crate::qemu::{End, Ended};
+
+    const GOOD: &str = "Tailfold 0.1.0\nKTAP version 1\n1..1\n  KTAP version 1\n  # Subtest: a\n  1..1\n  ok 1 b\nok 1 a\n# Totals: pass:1 fail:0 skip:0 total:1\n";
+
+    fn status(code: i32) -> End {
+        End::Status(ExitStatus::from_raw(code << 8))
+    }
+
+    fn ended(end: End, serial: &str) -> Ended {
+        Ended {
+            end,
+            serial: serial.to_owned(),
+            stderr: "qemu: words".to_owned(),
+            took: Duration::from_secs(1),
+        }
+    }
+
+    fn verdict(end: End, serial: &str) -> u8 {
+        tests(&ended(end, serial))
+            .err()
+            .map_or(0, |error| error.status())
+    }
+
+    #[test]
+    fn both_ways_of_telling_must_agree() {
+        assert_eq!(verdict(status(33), GOOD), 0);
+        assert_eq!(verdict(status(35), GOOD), 5);
+        assert_eq!(
+            verdict(status(33), &GOOD.replace("  ok 1", "  not ok 1")),
+            3
+        );
+        assert_eq!(verdict(status(35), &GOOD.replace("ok 1", "not ok 1")), 3);
+    }
+
+    #[test]
+    fn an_early_end_is_not_a_pass() {
+        let lines: Vec<&str> = GOOD.lines().collect();
+        for n in 0..lines.len() {
+            let cut = lines[..n].join("\n");
+            assert_eq!(verdict(status(33), &cut), 5, "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_plan_without_cases_is_not_a_pass() {
+        let serial = "KTAP version 1\n1..0 # SKIP nothing selected\n# Totals: pass:0 fail:0 skip:0 total:0\n";
+        assert_eq!(verdict(status(33), serial), 5);
+    }
+
+    #[test]
+    fn a_panic_explains_the_rest() {
+        let serial = "Tailfold\nKTAP version 1\n1..1\nBail out! page fault at 0x0\n";
+        for end in [
+            status(35),
+            status(33),
+            status(0),
+            End::Limit(Duration::from_secs(9)),
+        ] {
+            assert_eq!(verdict(end, serial), 4);
+        }
+    }
+
+    #[test]
+    fn other_ends_have_their_own_status() {
+        let second = Duration::from_secs(1);
+        assert_eq!(verdict(End::Limit(second), GOOD), 6);
+        assert_eq!(verdict(End::Silent(second), ""), 7);
+        assert_eq!(verdict(status(0), GOOD), 10);
+        assert_eq!(verdict(status(1), ""), 10);
+        assert_eq!(verdict(End::Status(ExitStatus::from_raw(9)), ""), 10);
+    }
+
+    #[test]
+    fn qemus_own_words_are_passed_on() {
+        let error = finished(&ended(status(1), "")).unwrap_err();
+        assert!(error.to_string().contains("qemu: words"), "{error}");
+    }
+}
