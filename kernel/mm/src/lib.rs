@@ -4,6 +4,7 @@
 pub mod addr;
 pub mod audit;
 pub mod buddy;
+pub mod cmdline;
 pub mod frames;
 pub mod hugetlb;
 pub mod machine;
