@@ -5,8 +5,8 @@
 //! makes hardware unforgiving: a translation cache per CPU that stays stale until
 //! it is flushed, read-only pages that fault, RAM that is not zero, and frames
 //! that bite when they are used after they were freed. [`raw`] reads table bytes,
-//! [`model`] keeps plain maps of what should be there; neither shares a line or a
-//! constant with `mm`.
+//! [`model`] keeps plain maps of what should be there, [`records`] knows what
+//! struct pages should hold; none of them shares a line or a constant with `mm`.
 
 mod events;
 mod frames;
@@ -15,6 +15,7 @@ mod machine;
 mod memory;
 pub mod model;
 pub mod raw;
+pub mod records;
 mod sabotage;
 mod tlb;
 mod violation;
