@@ -33,6 +33,7 @@ impl Story {
             node: 0,
             order,
             folded: false,
+            tails: true,
             mark: 0,
         };
         folio.write_mark(&w.m, 0x1234_5678);
