@@ -240,7 +240,7 @@ fn all_of_it_can_be_had_and_comes_back() {
 #[test]
 fn a_node_that_is_empty_is_no_reason_to_fail() {
     let mut model = Model::new();
-    while model.free[&1].len() > 0 {
+    while !model.free[&1].is_empty() {
         model.alloc(Order::PAGE, 1, true);
     }
     model.alloc(Order::of(3), 1, true);
