@@ -82,9 +82,11 @@ impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R
                         self.check_rights(entry, at);
                     }
                     if entry.present() {
-                        self.audit.claim(entry.frame(), At::Virt(at));
                         self.audit.report.memmap_pages += 1;
-                        self.records(pfn, entry.frame().phys());
+                        // What belongs to somebody else holds no struct pages.
+                        if self.audit.claim(entry.frame(), At::Virt(at)) {
+                            self.records(pfn, entry.frame().phys());
+                        }
                     }
                 }
             }
