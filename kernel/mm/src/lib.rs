@@ -13,6 +13,7 @@ pub mod node;
 pub mod numa;
 pub mod page;
 pub mod paging;
+pub mod report;
 pub mod sync;
 pub mod system;
 pub mod vmemmap;
