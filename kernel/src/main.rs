@@ -1,3 +1,223 @@
-//! The kernel.
+//! Tailfold, the kernel: boot as a story, from power-on to a folded vmemmap.
+//!
+//! This file is the order of events. What each step does lies in its module:
+//! `boot` leaves the loader's world, `arch` is the processor, `drivers` the few
+//! devices, `metal` the machine as the library `mm` sees it. The subject itself is
+//! in `mm`.
 #![no_std]
 #![no_main]
+
+extern crate alloc;
+
+mod arch;
+mod bench;
+mod boot;
+mod console;
+mod drivers;
+mod ending;
+mod heap;
+mod metal;
+mod panic;
+mod report;
+mod selftest;
+mod state;
+
+use arch::x86_64::{cpu, gdt, idt, percpu, tsc};
+use boot::handoff::{self, Handoff};
+use boot::kernel_map::KernelMap;
+use boot::{cmdline, numa};
+use bootloader_api::{BootInfo, entry_point};
+use console::Screen;
+use drivers::framebuffer::Surface;
+use drivers::serial::Serial;
+use metal::Metal;
+use mm::cmdline::{Options, Request};
+use mm::memblock::{Early, EarlyFrames};
+use state::MM;
+
+entry_point!(start, config = &handoff::CONFIG);
+
+/// On the loader's page tables and stack, with its view of the machine.
+fn start(info: &'static mut BootInfo) -> ! {
+    tsc::start();
+    gdt::init();
+    idt::init();
+    percpu::init_boot_cpu();
+    heap::init();
+
+    let checked = if cfg!(debug_assertions) {
+        ", with page checks and assertions"
+    } else {
+        ""
+    };
+    log!("Tailfold {}{checked}", env!("CARGO_PKG_VERSION"));
+    let framebuffer = early_console(info);
+    let handoff = Handoff::take(info);
+    command_line(info);
+
+    cpu::enable_protections();
+    cpu::report();
+    clock();
+
+    memory_map(&handoff);
+    paging(&handoff, framebuffer)
+}
+
+/// Serial port and screen, if there are any; where the framebuffer is.
+fn early_console(info: &mut BootInfo) -> Option<(u64, u64)> {
+    if let Some(serial) = Serial::detect() {
+        console::add_serial(serial);
+    }
+    let surface = info.framebuffer.take().and_then(Surface::new);
+    let memory = surface.as_ref().map(Surface::memory);
+    let (width, height) = surface.as_ref().map_or((0, 0), Surface::size);
+    if let Some(screen) = surface.and_then(Screen::new) {
+        console::add_screen(screen);
+    }
+    let (serial, screen) = console::outputs();
+    let serial = if serial {
+        "COM1, 115200 baud"
+    } else {
+        "no serial port"
+    };
+    match screen {
+        Some((columns, rows)) => {
+            log!("console: {serial}; screen {width}x{height}, {columns}x{rows} characters");
+        }
+        None => log!("console: {serial}; no screen ({width}x{height} pixels)"),
+    }
+    memory
+}
+
+/// Reads the command line; bad words are named and skipped.
+fn command_line(info: &BootInfo) {
+    let (line, source) = cmdline::get(handoff::ramdisk(info));
+    log!("Command line: {}", line.escape_ascii());
+    log!("Command line is from: {source}");
+    let gbpages = cpu::features().gbpages;
+    let options = Options::parse(line, gbpages, &mut |word, why| warn!("{word}: {why}"));
+    let options = state::set_options(options);
+    if !options.shows(mm::machine::Level::Warn) {
+        console::show_up_to(console::Level::Emerg);
+    } else if !options.shows(mm::machine::Level::Info) {
+        console::show_up_to(console::Level::Warn);
+    }
+}
+
+fn clock() {
+    let (hz, source) = tsc::calibrate();
+    let (mhz, khz) = (hz / 1_000_000, hz / 1000 % 1000);
+    match source {
+        tsc::Source::Cpuid => log!("tsc: {mhz}.{khz:03} MHz, as CPUID says"),
+        tsc::Source::Pit => log!("tsc: Detected {mhz}.{khz:03} MHz, by the 8254 timer"),
+        tsc::Source::Unknown => {
+            warn!("tsc: frequency unknown; a second of the time stamps is 2^30 cycles");
+        }
+    }
+}
+
+/// What RAM there is, and on which node.
+fn memory_map(handoff: &Handoff) {
+    log!("BIOS-provided physical RAM map:");
+    for region in handoff.map.regions() {
+        log!("BIOS-e820: {region}");
+    }
+    for warning in handoff.map.warnings() {
+        warn!("memory map: {warning}");
+    }
+    let options = state::options();
+    let mut ram = handoff.map.build();
+    if let Some(bytes) = options.mem {
+        let gone = ram.limit(bytes);
+        log!("mem={}K: {}K of RAM left out", bytes >> 10, gone * 4);
+    }
+    let topology = numa::detect(options.numa, handoff, &ram);
+    topology.apply(&mut ram);
+    if let Some(warning) = ram.warning() {
+        warn!("memory map: {warning}");
+    }
+    let ram = state::set_ram(ram);
+    for range in ram.iter() {
+        log!("  {range}");
+    }
+    percpu::set_node(topology.node_of_cpu(cpu::apic_id(), 0).get());
+    state::set_early(EarlyFrames::new(Early::new(ram)));
+}
+
+/// Builds the kernel's own page tables and goes over to them.
+fn paging(handoff: &Handoff, framebuffer: Option<(u64, u64)>) -> ! {
+    let map = match KernelMap::build(handoff, framebuffer, state::early()) {
+        Ok(map) => map,
+        Err(failed) => panic!("no page tables: {failed}"),
+    };
+    log!("Direct map: {}", map.direct);
+    log!("Kernel image: {}; screen: {}", map.image, map.framebuffer);
+    log!("Page tables: {} KiB", map.tables * 4);
+    map.enter(on_own_tables)
+}
+
+/// On the kernel's own page tables and stack; nothing of the loader is left.
+extern "C" fn on_own_tables() -> ! {
+    cpu::flush_tlb();
+    vmemmap();
+    buddy();
+    hugetlb();
+    report::print();
+    let selection = ktest::Selection::parse(state::options().selftest);
+    let totals = selftest::run(selection);
+    ending::end(state::options().init, totals)
+}
+
+/// A struct page for every page of RAM.
+fn vmemmap() {
+    let ram = state::ram().iter().copied();
+    let built = bench::memmap_build(|| MM.build_memmap(&Metal, state::early(), ram));
+    if let Err(why) = built {
+        panic!("no memory for the struct pages: {why:?}");
+    }
+}
+
+/// What the early allocator did not use goes to the buddy allocators.
+fn buddy() {
+    let early = state::early().lock(&Metal).clone();
+    MM.hand_over(
+        &Metal,
+        state::ram().iter().copied(),
+        early.reserved_ranges().map(|ram| ram.range),
+        early.free_ranges(),
+    );
+    let pages = MM.nodes.total_present();
+    let free = MM.nodes.total_free(&Metal);
+    log!("Memory: {}K/{}K available", free * 4, pages * 4);
+}
+
+/// The huge pages that the command line asks for.
+fn hugetlb() {
+    let options = state::options();
+    MM.hugetlb.set_optimize(options.hugetlb_free_vmemmap);
+    let mut wanted = options.hugepages;
+    wanted.retain_nodes(
+        |node| MM.nodes.is_online(node),
+        |order, node, total| {
+            warn!(
+                "hugepages: there is no node {node}; {total} of {} KiB ignored",
+                order.bytes() >> 10
+            );
+        },
+    );
+    for (order, request) in wanted.iter() {
+        let Some(h) = MM.hugetlb.hstate(order) else {
+            continue;
+        };
+        let grow = |node, count| MM.hugetlb.grow(&Metal, MM.backing(), h, node, count);
+        match request {
+            Request::Total(count) => {
+                grow(None, count);
+            }
+            Request::Nodes(counts) => counts.iter().for_each(|(node, count)| {
+                grow(Some(node), count);
+            }),
+        }
+    }
+    MM.hugetlb.report(&Metal);
+}

@@ -319,6 +319,12 @@ impl<const N: usize> MemoryMap<N> {
         }
     }
 
+    /// The ranges as a slice, lowest first.
+    #[must_use]
+    pub fn as_slice(&self) -> &[RamRange] {
+        &self.ram
+    }
+
     /// The ranges, lowest first.
     #[doc(alias = "for_each_mem_range")]
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = RamRange> + Clone + use<'_, N> {

@@ -1,0 +1,168 @@
+//! What this processor can do, and switching it on.
+#![expect(unsafe_code, reason = "writes control registers and MSRs")]
+
+use raw_cpuid::{CpuId, CpuIdReaderNative};
+use spin::Once;
+use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
+use x86_64::registers::model_specific::Msr;
+
+use crate::log;
+
+/// Features that decide how the kernel sets itself up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Features {
+    /// Runs under a hypervisor: `fw_cfg` and `isa-debug-exit` may be there.
+    #[doc(alias = "X86_FEATURE_HYPERVISOR")]
+    pub(crate) hypervisor: bool,
+    /// Leaves of 1 GiB.
+    #[doc(alias = "X86_FEATURE_GBPAGES")]
+    pub(crate) gbpages: bool,
+    /// Entries can forbid instruction fetches.
+    #[doc(alias = "X86_FEATURE_NX")]
+    pub(crate) nx: bool,
+    /// Entries can outlive a load of CR3.
+    #[doc(alias = "X86_FEATURE_PGE")]
+    pub(crate) pge: bool,
+    /// Supervisor code may not be fetched from user pages.
+    pub(crate) smep: bool,
+    /// Supervisor code may not touch user pages.
+    pub(crate) smap: bool,
+    /// Memory types can be chosen by page.
+    pub(crate) pat: bool,
+    /// Width of a physical address in bits.
+    #[doc(alias = "x86_phys_bits")]
+    pub(crate) phys_bits: u8,
+}
+
+static FEATURES: Once<Features> = Once::new();
+
+fn cpuid() -> CpuId<CpuIdReaderNative> {
+    CpuId::with_cpuid_reader(CpuIdReaderNative)
+}
+
+/// The features of the boot CPU.
+pub(crate) fn features() -> &'static Features {
+    FEATURES.call_once(|| {
+        let id = cpuid();
+        let basic = id.get_feature_info();
+        let extended = id.get_extended_feature_info();
+        let amd = id.get_extended_processor_and_feature_identifiers();
+        let sizes = id.get_processor_capacity_feature_info();
+        Features {
+            hypervisor: basic.as_ref().is_some_and(|f| f.has_hypervisor()),
+            gbpages: amd.as_ref().is_some_and(|f| f.has_1gib_pages()),
+            nx: amd.as_ref().is_some_and(|f| f.has_execute_disable()),
+            pge: basic.as_ref().is_some_and(|f| f.has_pge()),
+            smep: extended.as_ref().is_some_and(|f| f.has_smep()),
+            smap: extended.as_ref().is_some_and(|f| f.has_smap()),
+            pat: basic.as_ref().is_some_and(|f| f.has_pat()),
+            phys_bits: sizes.map_or(36, |s| s.physical_address_bits()).min(52),
+        }
+    })
+}
+
+/// The local APIC id of this CPU, as firmware tables name it.
+pub(crate) fn apic_id() -> u32 {
+    let id = cpuid();
+    let x2apic = id
+        .get_extended_topology_info()
+        .and_then(|mut levels| levels.next())
+        .map(|level| level.x2apic_id());
+    let basic = || {
+        id.get_feature_info()
+            .map(|f| u32::from(f.initial_local_apic_id()))
+    };
+    x2apic.or_else(basic).unwrap_or(0)
+}
+
+/// Frequency of the time stamp counter in Hz as the processor states it, if so.
+pub(crate) fn stated_tsc_hz() -> Option<u64> {
+    let id = cpuid();
+    let from_crystal = id
+        .get_tsc_info()
+        .and_then(|tsc| tsc.tsc_frequency())
+        .filter(|&hz| hz > 0);
+    let from_hypervisor = || {
+        let khz = id.get_hypervisor_info()?.tsc_frequency()?;
+        Some(u64::from(khz) * 1000).filter(|&hz| hz > 0)
+    };
+    from_crystal.or_else(from_hypervisor)
+}
+
+/// MSR that gives the eight memory types which entries choose from (Intel SDM
+/// volume 3, 12.12).
+const IA32_PAT: u32 = 0x277;
+/// Its value at reset with type 1 changed from write-through to write-combining:
+/// what a framebuffer wants, and nothing here wants write-through. Linux does so.
+const PAT_WITH_WC: u64 = 0x0007_0406_0007_0106;
+
+/// Switches on what protects memory from this kernel's own mistakes: WP, NX,
+/// SMEP, SMAP; and global pages.
+///
+/// # Panics
+/// If the processor cannot forbid execution: every mapping here relies on it.
+pub(crate) fn enable_protections() {
+    let f = features();
+    assert!(f.nx, "the processor has no NX bit");
+    let mut cr4 = Cr4::read();
+    cr4.set(Cr4Flags::PAGE_GLOBAL, f.pge);
+    cr4.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, f.smep);
+    cr4.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, f.smap);
+    // SAFETY: EFER keeps its other bits; NX exists, and no mapping in use has bit
+    // 63 set where code is fetched.
+    unsafe { Efer::write(Efer::read() | EferFlags::NO_EXECUTE_ENABLE) };
+    // SAFETY: CR0 keeps its other bits; nothing writes through read-only entries.
+    unsafe { Cr0::write(Cr0::read() | Cr0Flags::WRITE_PROTECT) };
+    // SAFETY: only bits whose feature exists are set, and nothing maps user pages.
+    unsafe { Cr4::write(cr4) };
+    if f.pat {
+        // SAFETY: the MSR exists, all types in the value are valid, and no entry in
+        // use selects type 1, so no mapping changes its type.
+        unsafe { Msr::new(IA32_PAT).write(PAT_WITH_WC) };
+    }
+}
+
+/// Drops all translations of this CPU, global ones included. Interrupts are off.
+#[doc(alias = "__native_tlb_flush_global")]
+pub(crate) fn flush_tlb() {
+    let cr4 = Cr4::read();
+    if cr4.contains(Cr4Flags::PAGE_GLOBAL) {
+        // SAFETY: CR4 keeps its other bits. Changing PGE drops all translations
+        // (Intel SDM volume 3, 4.10.4.1).
+        unsafe { Cr4::write(cr4 - Cr4Flags::PAGE_GLOBAL) };
+        // SAFETY: the value that was there.
+        unsafe { Cr4::write(cr4) };
+    } else {
+        // Without global pages a load of CR3 does it.
+        x86_64::instructions::tlb::flush_all();
+    }
+}
+
+/// Names the processor and what is on.
+pub(crate) fn report() {
+    let id = cpuid();
+    let vendor = id.get_vendor_info();
+    let brand = id.get_processor_brand_string();
+    log!(
+        "CPU: {} ({})",
+        brand.as_ref().map_or("no name", |b| b.as_str().trim()),
+        vendor.as_ref().map_or("no vendor", |v| v.as_str())
+    );
+    let f = features();
+    if let Some(hypervisor) = id.get_hypervisor_info() {
+        log!("Hypervisor detected: {:?}", hypervisor.identify());
+    } else if f.hypervisor {
+        log!("Hypervisor detected: does not say which");
+    }
+    let mark = |on: bool| if on { '+' } else { '-' };
+    log!(
+        "x86/mm: {}nx {}pge {}smep {}smap {}pat {}pdpe1gb, wp on, {} physical address bits",
+        mark(f.nx),
+        mark(f.pge),
+        mark(f.smep),
+        mark(f.smap),
+        mark(f.pat),
+        mark(f.gbpages),
+        f.phys_bits
+    );
+}

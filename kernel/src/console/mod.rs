@@ -1,0 +1,222 @@
+//! One text, three places: the serial port, the screen, and a ring in memory.
+//!
+//! Whole lines go to all of them under one lock. [`log!`] puts Linux's time stamp
+//! in front; [`raw_line`] does not, for KTAP.
+
+mod bar;
+mod ring;
+mod screen;
+
+use core::fmt::{self, Write as _};
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use spin::Mutex;
+
+pub(crate) use bar::{Bar, Colour};
+pub(crate) use ring::Ring;
+pub(crate) use screen::Screen;
+
+use crate::arch::x86_64::{irq, tsc};
+use crate::drivers::serial::Serial;
+
+/// How a line is meant; decides its colour.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Level {
+    /// The kernel ends here.
+    #[doc(alias = "KERN_EMERG")]
+    Emerg,
+    /// Something is wrong but boot goes on.
+    #[doc(alias = "KERN_WARNING")]
+    Warn,
+    /// Normal.
+    #[doc(alias = "KERN_INFO")]
+    Info,
+}
+
+/// Bytes of log kept in memory.
+#[doc(alias = "CONFIG_LOG_BUF_SHIFT")]
+const RING_BYTES: usize = 64 * 1024;
+
+struct Console {
+    ring: Ring<RING_BYTES>,
+    serial: Option<Serial>,
+    screen: Option<Screen>,
+}
+
+static CONSOLE: Mutex<Console> = Mutex::new(Console {
+    ring: Ring::new(),
+    serial: None,
+    screen: None,
+});
+
+// Lines of this level and those that are more urgent are shown; the ring keeps all.
+// Relaxed: set once, and a line more or less does not matter.
+static SHOWN: AtomicU8 = AtomicU8::new(Level::Info as u8);
+
+/// Shows only lines as urgent as `level`, or more so. KTAP is always shown.
+#[doc(alias = "console_loglevel")]
+pub(crate) fn show_up_to(level: Level) {
+    SHOWN.store(level as u8, Ordering::Relaxed);
+}
+
+/// Runs `f` with the console, interrupts off: a handler may want to print.
+fn with<R>(f: impl FnOnce(&mut Console) -> R) -> R {
+    let irq = irq::save();
+    let result = f(&mut CONSOLE.lock());
+    irq::restore(irq);
+    result
+}
+
+/// Starts sending everything to `serial`; what was logged before goes there first.
+pub(crate) fn add_serial(serial: Serial) {
+    with(|console| {
+        let serial = console.serial.insert(serial);
+        console.ring.chunks(|chunk| serial.write(chunk));
+    });
+}
+
+/// Starts showing everything on `screen`, beginning with what was logged before.
+pub(crate) fn add_screen(screen: Screen) {
+    with(|console| {
+        let screen = console.screen.insert(screen);
+        console.ring.chunks(|chunk| {
+            for &byte in chunk {
+                screen.put(char::from(byte), Level::Info);
+            }
+        });
+    });
+}
+
+/// Whether there is a serial port, and the screen's size in characters (columns,
+/// rows) if there is one.
+pub(crate) fn outputs() -> (bool, Option<(usize, usize)>) {
+    with(|console| {
+        let size = console.screen.as_ref().map(Screen::size);
+        (console.serial.is_some(), size)
+    })
+}
+
+/// Empties the screen, so that what follows stays together on it. The other places
+/// keep everything.
+pub(crate) fn new_page() {
+    with(|console| {
+        if let Some(screen) = &mut console.screen {
+            screen.clear();
+        }
+    });
+}
+
+/// One line with a time stamp.
+pub(crate) fn log(level: Level, line: fmt::Arguments<'_>) {
+    let micros = tsc::micros();
+    let (s, us) = (micros / 1_000_000, micros % 1_000_000);
+    let shown = level as u8 <= SHOWN.load(Ordering::Relaxed);
+    write_line(level, shown, format_args!("[{s:5}.{us:06}] {line}"));
+}
+
+/// One line as it is.
+pub(crate) fn raw_line(line: fmt::Arguments<'_>) {
+    write_line(Level::Info, true, line);
+}
+
+fn write_line(level: Level, shown: bool, line: fmt::Arguments<'_>) {
+    with(|console| {
+        // Only a Display implementation can fail, and then the rest is lost.
+        let _ = writeln!(
+            Everywhere {
+                console,
+                level,
+                shown
+            },
+            "{line}"
+        );
+    });
+}
+
+struct Everywhere<'a> {
+    console: &'a mut Console,
+    level: Level,
+    shown: bool,
+}
+
+impl fmt::Write for Everywhere<'_> {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        let Console {
+            ring,
+            serial,
+            screen,
+        } = &mut *self.console;
+        let mut serial = serial.as_mut().filter(|_| self.shown);
+        let screen = screen.as_mut().filter(|_| self.shown);
+        for piece in s.split_inclusive(|c: char| !c.is_ascii()) {
+            let ascii_len = piece.find(|c: char| !c.is_ascii()).unwrap_or(piece.len());
+            let (ascii, other) = piece.split_at(ascii_len);
+            let substitute = other.chars().next().map(|c| [bar::as_ascii(c)]);
+            for bytes in [
+                ascii.as_bytes(),
+                substitute.as_ref().map_or(&[], |b| &b[..]),
+            ] {
+                ring.write(bytes);
+                if let Some(serial) = &mut serial {
+                    serial.write(bytes);
+                }
+            }
+        }
+        if let Some(screen) = screen {
+            for c in s.chars() {
+                screen.put(c, self.level);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The end of a test run that did not reach its end, in KTAP.
+pub(crate) fn bail_out(reason: fmt::Arguments<'_>) {
+    ktest::note_abort(&mut KtapLines, reason);
+}
+
+/// KTAP lines go out without a time stamp.
+#[derive(Debug)]
+pub(crate) struct KtapLines;
+
+impl ktest::Output for KtapLines {
+    fn line(&mut self, line: fmt::Arguments<'_>) {
+        raw_line(line);
+    }
+}
+
+/// Opens the console's lock whoever holds it. Only for a panic, whose CPU may be
+/// the holder: half a line is better than none.
+#[expect(unsafe_code, reason = "opens a lock that somebody else may hold")]
+pub(crate) fn break_locks() {
+    if CONSOLE.is_locked() {
+        // SAFETY: the panicking CPU is the only one that prints from here on; a
+        // writer it interrupted never goes on.
+        unsafe { CONSOLE.force_unlock() };
+    }
+}
+
+/// Logs one line, formatted as by `format!`.
+#[macro_export]
+macro_rules! log {
+    ($($arg:tt)*) => {
+        $crate::console::log($crate::console::Level::Info, format_args!($($arg)*))
+    };
+}
+
+/// Logs one line that says what is wrong, though boot goes on.
+#[macro_export]
+macro_rules! warn {
+    ($($arg:tt)*) => {
+        $crate::console::log($crate::console::Level::Warn, format_args!($($arg)*))
+    };
+}
+
+/// Logs one line of a kernel that ends.
+#[macro_export]
+macro_rules! emerg {
+    ($($arg:tt)*) => {
+        $crate::console::log($crate::console::Level::Emerg, format_args!($($arg)*))
+    };
+}

@@ -1,0 +1,171 @@
+//! ACPI's static tables: where they are, and the one about NUMA.
+//!
+//! The crate `acpi` gives the layout of the root pointer and of table headers, and
+//! checks them. Two things of its release 6.1.1 are not used: it reads XSDT entries
+//! as if they were aligned, and it takes an SRAT entry's header for 3 bytes (it has
+//! 2), so that every field behind is off. Tables come from firmware, so each address
+//! and length is checked against the memory map before a byte of it is read.
+#![expect(unsafe_code, reason = "reads firmware tables through the direct map")]
+
+mod srat;
+
+use core::fmt;
+
+use acpi::AcpiError;
+use acpi::rsdp::Rsdp;
+use acpi::sdt::{SdtHeader, Signature};
+
+pub(crate) use srat::parse as parse_srat;
+
+use crate::arch::x86_64::layout;
+
+/// Longest table that is believed, in bytes.
+const MAX_TABLE: usize = 1 << 20;
+/// Most tables that the root table may list.
+const MAX_TABLES: usize = 256;
+
+/// Why a table cannot be used.
+#[derive(Clone, Debug)]
+pub(crate) enum Error {
+    /// The firmware names no root pointer.
+    NoRsdp,
+    /// No memory of the machine lies there.
+    OutsideMemory {
+        /// What should have been there.
+        what: &'static str,
+        /// Physical address.
+        at: u64,
+        /// Length in bytes.
+        bytes: usize,
+    },
+    /// The header or the checksum is wrong.
+    Invalid(&'static str, AcpiError),
+    /// The table is not listed.
+    NotListed(&'static str),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRsdp => f.write_str("the firmware has no root pointer"),
+            Self::OutsideMemory { what, at, bytes } => write!(
+                f,
+                "{what} of {bytes} bytes at {at:#x}: not in any region of the memory map"
+            ),
+            Self::Invalid(what, why) => write!(f, "{what} is damaged: {why:?}"),
+            Self::NotListed(what) => write!(f, "the firmware has no {what}"),
+        }
+    }
+}
+
+/// Firmware memory that may be read, as a test by physical address and length.
+pub(crate) type Readable<'a> = &'a dyn Fn(u64, usize) -> bool;
+
+/// The tables of the machine.
+pub(crate) struct Tables<'a> {
+    readable: Readable<'a>,
+    /// The XSDT, or the RSDT of old machines, without its header.
+    entries: &'static [u8],
+    entry_bytes: usize,
+}
+
+impl<'a> Tables<'a> {
+    /// From the root pointer's physical address.
+    ///
+    /// # Errors
+    /// If the pointer or the root table is damaged.
+    pub(crate) fn new(rsdp: Option<u64>, readable: Readable<'a>) -> Result<Self, Error> {
+        let at = rsdp.ok_or(Error::NoRsdp)?;
+        let head = bytes(readable, "RSDP", at, size_of::<Rsdp>())?;
+        // SAFETY: that many bytes are there, a packed structure has no alignment, and
+        // any bytes make one.
+        let rsdp = unsafe { &*head.as_ptr().cast::<Rsdp>() };
+        if rsdp.signature() == *b"RSD PTR " && rsdp.revision() > 0 {
+            // The checksum covers as many bytes as it says itself.
+            let len = usize::try_from(rsdp.length()).unwrap_or(usize::MAX);
+            bytes(readable, "RSDP", at, len.max(size_of::<Rsdp>()))?;
+        }
+        rsdp.validate().map_err(|why| Error::Invalid("RSDP", why))?;
+        let (at, what, signature, entry_bytes) = match rsdp.revision() {
+            0 => (u64::from(rsdp.rsdt_address()), "RSDT", Signature::RSDT, 4),
+            _ => (rsdp.xsdt_address(), "XSDT", Signature::XSDT, 8),
+        };
+        let table = table(readable, at, what, signature)?;
+        Ok(Self {
+            readable,
+            entries: &table[size_of::<SdtHeader>()..],
+            entry_bytes,
+        })
+    }
+
+    /// The NUMA table, header included.
+    ///
+    /// # Errors
+    /// [`Error::NotListed`] if there is none, or what is wrong with it.
+    #[doc(alias = "acpi_table_parse")]
+    pub(crate) fn srat(&self) -> Result<&'static [u8], Error> {
+        self.find("SRAT", Signature::SRAT)
+    }
+
+    fn find(&self, what: &'static str, signature: Signature) -> Result<&'static [u8], Error> {
+        let addresses = self
+            .entries
+            .chunks_exact(self.entry_bytes)
+            .take(MAX_TABLES)
+            .map(|entry| {
+                let mut address = [0; 8];
+                address[..entry.len()].copy_from_slice(entry);
+                u64::from_le_bytes(address)
+            });
+        for at in addresses {
+            // An entry that leads nowhere is some other table's problem.
+            let Ok(head) = bytes(self.readable, what, at, size_of::<SdtHeader>()) else {
+                continue;
+            };
+            if head.starts_with(signature.as_str().as_bytes()) {
+                return table(self.readable, at, what, signature);
+            }
+        }
+        Err(Error::NotListed(what))
+    }
+}
+
+/// The whole table at `at`, header included and checked.
+fn table(
+    readable: Readable<'_>,
+    at: u64,
+    what: &'static str,
+    signature: Signature,
+) -> Result<&'static [u8], Error> {
+    let head = bytes(readable, what, at, size_of::<SdtHeader>())?;
+    // SAFETY: as for the root pointer.
+    let header = unsafe { &*head.as_ptr().cast::<SdtHeader>() };
+    let len = usize::try_from(header.length()).unwrap_or(usize::MAX);
+    let whole = bytes(readable, what, at, len.max(size_of::<SdtHeader>()))?;
+    // SAFETY: as above, of the whole table this time.
+    let header = unsafe { &*whole.as_ptr().cast::<SdtHeader>() };
+    // SAFETY: as many bytes as the length says are there.
+    unsafe { header.validate(signature) }.map_err(|why| Error::Invalid(what, why))?;
+    Ok(whole)
+}
+
+/// `len` bytes of firmware memory.
+fn bytes(
+    readable: Readable<'_>,
+    what: &'static str,
+    at: u64,
+    len: usize,
+) -> Result<&'static [u8], Error> {
+    if len > MAX_TABLE || !readable(at, len) {
+        return Err(Error::OutsideMemory {
+            what,
+            at,
+            bytes: len,
+        });
+    }
+    let start = usize::try_from(layout::DIRECT_MAP + at).unwrap_or(usize::MAX);
+    let start = core::ptr::with_exposed_provenance::<u8>(start);
+    // SAFETY: the memory map says there is memory, and the direct map, of the loader
+    // as of the kernel, covers it; firmware tables are not written.
+    Ok(unsafe { core::slice::from_raw_parts(start, len) })
+}

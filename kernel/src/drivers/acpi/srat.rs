@@ -1,0 +1,95 @@
+//! The System Resource Affinity Table (ACPI 6.5, 5.2.16): which memory and which
+//! CPU belongs to which proximity domain.
+
+use core::fmt;
+
+use mm::numa::{CpuAffinity, MemoryAffinity, Srat};
+
+/// An entry that cannot be what it says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Damage {
+    /// Bytes from the start of the table.
+    pub(crate) offset: usize,
+    /// Its type.
+    pub(crate) kind: u8,
+    /// Its length in bytes.
+    pub(crate) length: u8,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "SRAT entry at byte {}: type {} cannot be {} bytes long",
+            self.offset, self.kind, self.length
+        )
+    }
+}
+
+/// Bytes before the first entry: the header and 12 reserved ones.
+const FIRST_ENTRY: usize = 36 + 12;
+
+const LOCAL_APIC: u8 = 0;
+const MEMORY: u8 = 1;
+const LOCAL_X2APIC: u8 = 2;
+
+/// The entries of the table (header included), in order, as `mm` wants them. Kinds
+/// that do not matter on x86 are left out.
+///
+/// # Errors
+/// [`Damage`] at the first entry that is too short or reaches beyond the table.
+#[doc(alias = "acpi_table_parse_srat")]
+pub(crate) fn parse(table: &[u8]) -> Result<Srat, Damage> {
+    let mut srat = Srat::new();
+    let mut offset = FIRST_ENTRY;
+    let mut rest = table.get(offset..).unwrap_or(&[]);
+    while let [kind, tail @ ..] = rest {
+        let length = tail.first().copied().unwrap_or(0);
+        let damage = Damage {
+            offset,
+            kind: *kind,
+            length,
+        };
+        let shortest = match *kind {
+            LOCAL_APIC => 16,
+            MEMORY => 40,
+            LOCAL_X2APIC => 24,
+            _ => 2,
+        };
+        let (entry, next) = rest
+            .split_at_checked(usize::from(length))
+            .filter(|(entry, _)| entry.len() >= shortest)
+            .ok_or(damage)?;
+        add(entry, &mut srat);
+        offset += entry.len();
+        rest = next;
+    }
+    Ok(srat)
+}
+
+/// Adds an entry of at least its kind's length.
+fn add(entry: &[u8], srat: &mut Srat) {
+    let u32_at = |at: usize| u32::from_le_bytes(core::array::from_fn(|n| entry[at + n]));
+    let u64_at = |at: usize| u64::from_le_bytes(core::array::from_fn(|n| entry[at + n]));
+    match entry[0] {
+        LOCAL_APIC => srat.push_cpu(CpuAffinity {
+            apic_id: u32::from(entry[3]),
+            // The lowest byte is where revision 1 had all of it.
+            domain: u32::from_le_bytes([entry[2], entry[9], entry[10], entry[11]]),
+            enabled: u32_at(4) & 1 != 0,
+        }),
+        LOCAL_X2APIC => srat.push_cpu(CpuAffinity {
+            apic_id: u32_at(8),
+            domain: u32_at(4),
+            enabled: u32_at(12) & 1 != 0,
+        }),
+        MEMORY => srat.push_memory(MemoryAffinity {
+            start: u64_at(8),
+            length: u64_at(16),
+            domain: u32_at(2),
+            enabled: u32_at(28) & 1 != 0,
+            hotpluggable: u32_at(28) & 2 != 0,
+        }),
+        _ => {}
+    }
+}

@@ -1,0 +1,6 @@
+//! The few devices this kernel talks to.
+
+pub(crate) mod acpi;
+pub(crate) mod framebuffer;
+pub(crate) mod fw_cfg;
+pub(crate) mod serial;

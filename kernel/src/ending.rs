@@ -1,0 +1,47 @@
+//! The end of boot: the verdict, where it can be seen, and what `init=` says.
+
+use ktest::Totals;
+use mm::cmdline::Init;
+
+use crate::arch::x86_64::exit::{self, Verdict};
+use crate::arch::x86_64::{cpu, irq};
+use crate::{bench, console, log, report, warn};
+
+/// Shows the result and does what `init` says. `totals` are those of the
+/// self-tests, if they ran.
+pub(crate) fn end(init: Init, totals: Option<Totals>) -> ! {
+    let verdict = match totals {
+        Some(totals) if !totals.is_pass() => Verdict::Fail,
+        Some(_) | None => Verdict::Pass,
+    };
+    if let Some(totals) = totals {
+        // The lines of the tests have gone by; what counts stays on the screen.
+        console::new_page();
+        report::print();
+        log!(
+            "Self-tests: {} passed, {} failed, {} skipped",
+            totals.pass,
+            totals.fail,
+            totals.skip
+        );
+    }
+    match verdict {
+        Verdict::Pass => log!("Tailfold: PASS"),
+        Verdict::Fail => warn!("Tailfold: FAIL"),
+    }
+    match init {
+        Init::Halt => {
+            log!("init=halt: idle, with everything in place");
+            irq::halt_forever()
+        }
+        Init::Poweroff if cpu::features().hypervisor => exit::end(verdict),
+        Init::Poweroff => {
+            log!("init=poweroff: no hypervisor to end; switch the machine off");
+            irq::halt_forever()
+        }
+        Init::Bench => {
+            bench::run();
+            exit::end(verdict)
+        }
+    }
+}

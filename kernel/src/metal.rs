@@ -1,0 +1,311 @@
+//! The machine that `mm` runs on, for real.
+//!
+//! Every access to memory is one instruction of inline assembly: no Rust reference
+//! to a struct page exists (INV-1), the compiler can neither move nor split nor
+//! merge an access, and loads and stores are acquires and releases by themselves
+//!
+#![expect(unsafe_code, reason = "loads and stores at addresses given by `mm`")]
+
+use core::arch::asm;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use mm::addr::{NodeId, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
+use mm::machine::{FailPoint, Fault, IrqState, Level, Machine, Probe};
+use x86_64::instructions::tlb;
+use x86_64::registers::control::{Cr0, Cr0Flags, Cr3};
+
+use crate::arch::x86_64::{cpu, extable, irq, layout, percpu};
+use crate::console;
+
+/// This machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Metal;
+
+/// Address of `at` in the direct map.
+#[doc(alias = "phys_to_virt")]
+fn direct(at: PhysAddr) -> u64 {
+    debug_assert!(at.as_u64() < layout::DIRECT_MAP_BYTES);
+    layout::DIRECT_MAP + at.as_u64()
+}
+
+/// An instruction that loads from `[at]`.
+macro_rules! load {
+    ($at:expr, $type:ty, $instruction:literal) => {{
+        let value: $type;
+        // SAFETY: the caller of a `Machine` method promises that the address is
+        // mapped memory of this kind; no reference is made (INV-1). Not `pure`, so
+        // the compiler keeps it in its place.
+        unsafe {
+            asm!($instruction, in("rdi") $at, out("rax") value,
+                 options(nostack, preserves_flags));
+        }
+        value
+    }};
+}
+
+/// An instruction that stores `value` to `[at]`.
+macro_rules! store {
+    ($at:expr, $value:expr, $instruction:literal) => {{
+        // SAFETY: as for `load`, and the memory belongs to whoever calls.
+        unsafe {
+            asm!($instruction, in("rdi") $at, in("rax") $value,
+                 options(nostack, preserves_flags));
+        }
+    }};
+}
+
+/// A locked compare-and-exchange on `[at]`.
+macro_rules! compare_exchange {
+    ($at:expr, $current:expr, $new:expr, $instruction:literal) => {{
+        let mut found = $current;
+        // SAFETY: as for `store`.
+        unsafe {
+            asm!($instruction, in("rdi") $at, inout("rax") found, in("rcx") $new,
+                 options(nostack));
+        }
+        if found == $current { Ok(found) } else { Err(found) }
+    }};
+}
+
+impl Machine for Metal {
+    #[inline]
+    fn read_phys(&self, at: PhysAddr) -> u64 {
+        load!(direct(at), u64, "mov rax, [rdi]")
+    }
+
+    #[inline]
+    fn write_phys(&self, at: PhysAddr, value: u64) {
+        store!(direct(at), value, "mov [rdi], rax");
+    }
+
+    #[inline]
+    fn compare_exchange_phys(&self, at: PhysAddr, current: u64, new: u64) -> Result<u64, u64> {
+        compare_exchange!(direct(at), current, new, "lock cmpxchg [rdi], rcx")
+    }
+
+    fn copy_frame(&self, to: Pfn, from: Pfn) {
+        // SAFETY: two whole frames of RAM that nobody else writes meanwhile, both in
+        // the direct map; the direction flag is clear by the ABI.
+        unsafe {
+            asm!("rep movsq",
+                 inout("rdi") direct(to.phys()) => _,
+                 inout("rsi") direct(from.phys()) => _,
+                 inout("rcx") PAGE_SIZE / 8 => _,
+                 options(nostack, preserves_flags));
+        }
+    }
+
+    fn fill_phys(&self, at: PhysAddr, record: &[u64; 8], count: u64) {
+        if count == 0 {
+            return;
+        }
+        let [w0, w1, w2, w3, w4, w5, w6, w7] = *record;
+        // SAFETY: `count` records of 64 bytes of RAM that nothing else touches
+        // meanwhile, in the direct map. `count` is not 0.
+        unsafe {
+            asm!(
+                "2:",
+                "mov [rdi], {w0}",
+                "mov [rdi + 8], {w1}",
+                "mov [rdi + 16], {w2}",
+                "mov [rdi + 24], {w3}",
+                "mov [rdi + 32], {w4}",
+                "mov [rdi + 40], {w5}",
+                "mov [rdi + 48], {w6}",
+                "mov [rdi + 56], {w7}",
+                "add rdi, 64",
+                "dec rcx",
+                "jnz 2b",
+                w0 = in(reg) w0, w1 = in(reg) w1, w2 = in(reg) w2, w3 = in(reg) w3,
+                w4 = in(reg) w4, w5 = in(reg) w5, w6 = in(reg) w6, w7 = in(reg) w7,
+                inout("rdi") direct(at) => _,
+                inout("rcx") count => _,
+                options(nostack),
+            );
+        }
+    }
+
+    fn fill_words(&self, at: PhysAddr, value: u64, count: u64) {
+        // SAFETY: `count` words of RAM in the direct map; the direction flag is
+        // clear by the ABI.
+        unsafe {
+            asm!("rep stosq",
+                 inout("rdi") direct(at) => _,
+                 inout("rcx") count => _,
+                 in("rax") value,
+                 options(nostack, preserves_flags));
+        }
+    }
+
+    #[inline]
+    fn load64(&self, at: VirtAddr) -> u64 {
+        load!(at.as_u64(), u64, "mov rax, [rdi]")
+    }
+
+    #[inline]
+    fn load32(&self, at: VirtAddr) -> u32 {
+        load!(at.as_u64(), u32, "mov eax, [rdi]")
+    }
+
+    #[inline]
+    fn store64(&self, at: VirtAddr, value: u64) {
+        store!(at.as_u64(), value, "mov [rdi], rax");
+    }
+
+    #[inline]
+    fn store32(&self, at: VirtAddr, value: u32) {
+        store!(at.as_u64(), value, "mov [rdi], eax");
+    }
+
+    #[inline]
+    fn compare_exchange32(&self, at: VirtAddr, current: u32, new: u32) -> Result<u32, u32> {
+        compare_exchange!(at.as_u64(), current, new, "lock cmpxchg [rdi], ecx")
+    }
+
+    #[inline]
+    fn compare_exchange64(&self, at: VirtAddr, current: u64, new: u64) -> Result<u64, u64> {
+        compare_exchange!(at.as_u64(), current, new, "lock cmpxchg [rdi], rcx")
+    }
+
+    #[inline]
+    fn fetch_add32(&self, at: VirtAddr, delta: u32) -> u32 {
+        let mut value = delta;
+        // SAFETY: as for `store`.
+        unsafe {
+            asm!("lock xadd [rdi], eax", in("rdi") at.as_u64(), inout("eax") value,
+                 options(nostack));
+        }
+        value
+    }
+
+    fn store64_strided(&self, at: VirtAddr, stride: u64, count: u64, value: u64) {
+        let (eights, rest) = (count / 8, count % 8);
+        let mut next = at.as_u64();
+        if eights > 0 {
+            // Eight stores a turn: with one, counting would cost as much as storing.
+            // SAFETY: `count` words, `stride` apart, as for `store`. `eights` is not
+            // 0.
+            unsafe {
+                asm!(
+                    "2:",
+                    "mov [rdi], rax",
+                    "mov [rdi + {s1}], rax",
+                    "mov [rdi + {s1} * 2], rax",
+                    "mov [rdi + {s3}], rax",
+                    "mov [rdi + {s1} * 4], rax",
+                    "mov [rdi + {s5}], rax",
+                    "mov [rdi + {s3} * 2], rax",
+                    "mov [rdi + {s7}], rax",
+                    "lea rdi, [rdi + {s1} * 8]",
+                    "dec rcx",
+                    "jnz 2b",
+                    s1 = in(reg) stride,
+                    s3 = in(reg) stride * 3,
+                    s5 = in(reg) stride * 5,
+                    s7 = in(reg) stride * 7,
+                    in("rax") value,
+                    inout("rdi") next,
+                    inout("rcx") eights => _,
+                    options(nostack),
+                );
+            }
+        }
+        for _ in 0..rest {
+            store!(next, value, "mov [rdi], rax");
+            next += stride;
+        }
+    }
+
+    fn probe(&self, at: VirtAddr, how: Probe) -> Result<(), Fault> {
+        extable::probe(at, how)
+    }
+
+    fn root(&self) -> Pfn {
+        PhysAddr::new(Cr3::read_raw().0.start_address().as_u64()).pfn()
+    }
+
+    fn has_gbpages(&self) -> bool {
+        cpu::features().gbpages
+    }
+
+    #[inline]
+    fn flush_page_local(&self, at: VirtAddr) {
+        tlb::flush(x86_64::VirtAddr::new(at.as_u64()));
+    }
+
+    fn flush_all_local(&self) {
+        let irq = irq::save();
+        cpu::flush_tlb();
+        irq::restore(irq);
+    }
+
+    fn on_each_cpu(&self, work: &(dyn Fn() + Sync)) {
+        // One CPU is online.
+        work();
+    }
+
+    fn this_cpu(&self) -> usize {
+        percpu::cpu()
+    }
+
+    fn this_node(&self) -> NodeId {
+        NodeId::new(percpu::node()).unwrap_or(NodeId::ZERO)
+    }
+
+    fn irq_save(&self) -> IrqState {
+        IrqState(irq::save())
+    }
+
+    fn irq_restore(&self, state: IrqState) {
+        irq::restore(state.0);
+    }
+
+    #[inline]
+    fn inject(&self, point: FailPoint) -> bool {
+        let countdown = &COUNTDOWNS[point as usize];
+        // The usual case is one load.
+        countdown.load(Ordering::Relaxed) != NEVER && count_down(countdown)
+    }
+
+    fn fail_nth(&self, point: FailPoint, nth: Option<u64>) {
+        COUNTDOWNS[point as usize].store(nth.unwrap_or(NEVER), Ordering::Relaxed);
+    }
+
+    fn without_write_protect(&self, work: &mut dyn FnMut()) {
+        let irq = irq::save();
+        let cr0 = Cr0::read();
+        // SAFETY: CR0 keeps its other bits. Read-only entries bind nobody until it is
+        // put back; with interrupts off only `work` runs, which is a test's.
+        unsafe { Cr0::write(cr0 - Cr0Flags::WRITE_PROTECT) };
+        work();
+        // SAFETY: the value that was there.
+        unsafe { Cr0::write(cr0) };
+        irq::restore(irq);
+    }
+
+    fn log(&self, level: Level, line: fmt::Arguments<'_>) {
+        let level = match level {
+            Level::Warn => console::Level::Warn,
+            Level::Info => console::Level::Info,
+        };
+        console::log(level, line);
+    }
+}
+
+/// A countdown that fails nothing.
+const NEVER: u64 = u64::MAX;
+
+// How many operations at each point still succeed. Relaxed: tests set them on the
+// CPU that then runs the operations.
+static COUNTDOWNS: [AtomicU64; 3] = [const { AtomicU64::new(NEVER) }; 3];
+
+#[cold]
+fn count_down(countdown: &AtomicU64) -> bool {
+    let before = countdown.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| match left {
+        NEVER => None,
+        0 => Some(NEVER),
+        n => Some(n - 1),
+    });
+    before == Ok(0)
+}

@@ -1,0 +1,99 @@
+//! The end of a kernel that has gone wrong: say everything, once, and stop.
+
+use core::fmt;
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use ktest::Text;
+
+use crate::arch::x86_64::trap::{self, ErrorCode, TrapFrame};
+use crate::arch::x86_64::{dump, exit, irq, percpu};
+use crate::{console, emerg};
+
+// How often this module was entered: more than once is a panic in a panic.
+static DEPTH: AtomicU32 = AtomicU32::new(0);
+
+/// A fatal exception with the registers it found; `cr2` was read at its start.
+pub(crate) fn on_exception(frame: &TrapFrame, cr2: u64) -> ! {
+    let name = trap::name(frame.vector);
+    if let Some(stack) = trap::stack_overflow(frame, cr2) {
+        die(
+            format_args!(
+                "{name}: overflow of the {stack} stack at rip {:#x}",
+                frame.rip
+            ),
+            Some((frame, cr2)),
+        );
+    }
+    let code = ErrorCode(frame);
+    if frame.vector == trap::PAGE_FAULT {
+        die(
+            format_args!("{name} at {cr2:#018x}: {code}, rip {:#x}", frame.rip),
+            Some((frame, cr2)),
+        );
+    }
+    die(
+        format_args!(
+            "{name}: error code {:#x} ({code}), rip {:#x}",
+            frame.error, frame.rip
+        ),
+        Some((frame, cr2)),
+    )
+}
+
+#[panic_handler]
+fn on_panic(info: &PanicInfo<'_>) -> ! {
+    match info.location() {
+        Some(at) => die(
+            format_args!(
+                "panicked at {}:{}: {}",
+                at.file(),
+                at.line(),
+                info.message()
+            ),
+            None,
+        ),
+        None => die(format_args!("panicked: {}", info.message()), None),
+    }
+}
+
+/// Prints why and what the processor was doing, and ends the machine as failed.
+fn die(reason: fmt::Arguments<'_>, exception: Option<(&TrapFrame, u64)>) -> ! {
+    let _ = irq::save();
+    match DEPTH.fetch_add(1, Ordering::AcqRel) {
+        0 => {}
+        1 => {
+            console::break_locks();
+            emerg!(
+                "Kernel panic while dumping a panic: {}",
+                Text::<400>::of(reason)
+            );
+            console::bail_out(format_args!("panic in a panic"));
+            exit::end(exit::Verdict::Fail)
+        }
+        _ => exit::end(exit::Verdict::Fail),
+    }
+    console::break_locks();
+    // Formatted once: the message may be long-winded, and lines are not.
+    let reason = Text::<400>::of(reason);
+    emerg!("Kernel panic - not syncing: {reason}");
+    emerg!("CPU: {}", percpu::cpu());
+    match exception {
+        Some((frame, cr2)) => {
+            dump::registers(frame);
+            if matches!(frame.vector, trap::PAGE_FAULT | trap::DOUBLE_FAULT) {
+                dump::path_to("CR2", cr2);
+            }
+            dump::path_to("RIP", frame.rip);
+            dump::callers(frame.rsp);
+        }
+        None => {
+            let frame = dump::registers_here();
+            dump::registers(&frame);
+            dump::path_to("RIP", frame.rip);
+            dump::callers(frame.rsp);
+        }
+    }
+    console::bail_out(format_args!("{reason}"));
+    exit::end(exit::Verdict::Fail)
+}

@@ -1,0 +1,56 @@
+//! The text layer.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use ktest::{check, check_eq, ktest};
+
+use crate::console::{Bar, Colour, Ring};
+
+fn text_of<const N: usize>(ring: &Ring<N>) -> Vec<u8> {
+    let mut text = Vec::new();
+    ring.chunks(|chunk| text.extend_from_slice(chunk));
+    text
+}
+
+/// Eighths that each cell of a bar paints.
+fn cells(part: u64, whole: u64) -> Vec<u32> {
+    let bar = Bar {
+        cells: 4,
+        part,
+        whole,
+        colour: Colour::Green,
+    };
+    let text: String = format!("{bar}");
+    text.chars().map(|c| u32::from(c) & 0xf).collect()
+}
+
+ktest! { suite = console;
+    /// The ring keeps the end of the log, whatever the sizes of the pieces.
+    fn ring_keeps_the_end() {
+        for piece in 1..=12 {
+            let mut ring = Ring::<8>::new();
+            let mut all = Vec::new();
+            for n in 0..20_u8 {
+                let text: Vec<u8> = (0..piece).map(|k| n.wrapping_mul(16) + k).collect();
+                ring.write(&text);
+                all.extend_from_slice(&text);
+                let end = &all[all.len().saturating_sub(8)..];
+                check_eq!(text_of(&ring).as_slice(), end, "pieces of {piece}, after {n}");
+            }
+        }
+    }
+
+    /// Bars never lie: empty for nothing, full only for all, something for a little.
+    fn bars() {
+        check_eq!(cells(0, 100), [0, 0, 0, 0]);
+        check_eq!(cells(1, 1_000_000), [1, 0, 0, 0]);
+        check_eq!(cells(50, 100), [8, 8, 0, 0]);
+        check_eq!(cells(99, 100), [8, 8, 8, 7]);
+        check_eq!(cells(100, 100), [8, 8, 8, 8]);
+        check_eq!(cells(200, 100), [8, 8, 8, 8]);
+        check_eq!(cells(5, 0), [0, 0, 0, 0]);
+        check!(cells(u64::MAX, u64::MAX).iter().all(|&c| c == 8));
+    }
+}

@@ -1,0 +1,63 @@
+//! What lives as long as the kernel: set once at boot, read ever after.
+
+use mm::addr::VirtAddr;
+use mm::cmdline::Options;
+use mm::memblock::{EarlyFrames, MemoryMap};
+use mm::page::Memmap;
+use mm::system::Mm;
+use mm::vmemmap::RamRange;
+use spin::Once;
+use suites::Env;
+
+use crate::arch::x86_64::layout;
+use crate::metal::Metal;
+
+/// The memory manager.
+pub(crate) static MM: Mm = Mm::new(Memmap::new(Memmap::DEFAULT_BASE));
+
+static OPTIONS: Once<Options<'static>> = Once::new();
+static RAM: Once<MemoryMap> = Once::new();
+static EARLY: Once<EarlyFrames<'static>> = Once::new();
+
+/// Keeps what the command line says.
+pub(crate) fn set_options(options: Options<'static>) -> &'static Options<'static> {
+    OPTIONS.call_once(|| options)
+}
+
+/// What the command line says; nothing, until it has been read.
+pub(crate) fn options() -> Options<'static> {
+    OPTIONS.get().copied().unwrap_or_default()
+}
+
+/// Keeps the map of RAM.
+pub(crate) fn set_ram(map: MemoryMap) -> &'static MemoryMap {
+    RAM.call_once(|| map)
+}
+
+/// The RAM, sorted, each range on one node; none until the map is there.
+pub(crate) fn ram() -> &'static [RamRange] {
+    RAM.get().map_or(&[], MemoryMap::as_slice)
+}
+
+/// Keeps the early allocator.
+pub(crate) fn set_early(early: EarlyFrames<'static>) -> &'static EarlyFrames<'static> {
+    EARLY.call_once(|| early)
+}
+
+/// The early allocator. It has nothing left once the buddy allocators run.
+///
+/// # Panics
+/// If there is none yet.
+pub(crate) fn early() -> &'static EarlyFrames<'static> {
+    EARLY.get().expect("the memory map has been read")
+}
+
+/// What a self-test is given.
+pub(crate) fn env() -> Env<'static, Metal> {
+    Env {
+        m: &Metal,
+        mm: &MM,
+        ram: ram(),
+        scratch: VirtAddr::new(layout::SCRATCH),
+    }
+}
