@@ -44,7 +44,7 @@ impl Size {
     pub fn split(self, parts: u32) -> Option<Vec<Self>> {
         let parts = u64::from(parts);
         let mib = self.0 >> 20;
-        if parts == 0 || mib < parts || self.0 % (1 << 20) != 0 {
+        if parts == 0 || mib < parts || !self.0.is_multiple_of(1 << 20) {
             return None;
         }
         let more = mib % parts;

@@ -1,0 +1,23 @@
+# Names only: what they do is in boot/ (see `cargo run -- --help`) and scripts/.
+.PHONY: run test image bench usb check setup
+
+run: setup
+	@cargo run --quiet -- run $(ARGS)
+
+test: setup check
+	cargo test --no-fail-fast
+
+image: setup
+	@cargo run --quiet -- image $(ARGS)
+
+bench: setup
+	@cargo run --quiet -- bench $(ARGS)
+
+usb: setup
+	@cargo run --quiet -- usb $(DEV) $(ARGS)
+
+check: setup
+	@scripts/check.sh
+
+setup:
+	@scripts/setup.sh
