@@ -180,7 +180,7 @@ impl Buddy {
     }
 
     /// Takes back `pages` frames from `first` on that are each an allocation of
-    /// order 0, in the largest blocks that they form.
+    /// order 0, all of this node, in the largest blocks that they form.
     pub fn free_range<M: Machine>(&mut self, m: &M, first: Pfn, pages: u64) {
         let range = PfnRange::new(first, first.offset(pages));
         for pfn in range.iter() {
@@ -253,7 +253,9 @@ impl Buddy {
 
     /// The struct page of `pfn`, if `near`'s section or its own is populated.
     ///
-    /// Blocks below a section's size share their section with their buddy.
+    /// Blocks below a section's size share their section with their buddy. The walk
+    /// is safe beside folding on other CPUs: interrupts are off under the lock, and a
+    /// table that falls out of the vmemmap is freed after a flush that waits for us.
     fn populated<M: Machine>(&self, m: &M, pfn: Pfn, near: Pfn) -> Option<Page> {
         let page = self.memmap.page(pfn);
         let same_section = pfn.align_down(Memmap::SECTION) == near.align_down(Memmap::SECTION);

@@ -42,7 +42,8 @@ pub trait FrameSource<M: Machine> {
     fn split(&self, machine: &M, block: Pfn, order: Order);
 
     /// Takes back `pages` consecutive frames that are each an allocation of its
-    /// own. They come back as the largest aligned blocks they form.
+    /// own, whatever their nodes. They come back as the largest aligned blocks they
+    /// form.
     #[doc(alias = "free_contig_range")]
     fn free_pages(&self, machine: &M, first: Pfn, pages: u64);
 }
