@@ -80,9 +80,11 @@ fn accounting_is_exact<M: Machine>(env: &Env<'_, M>, order: Order, want: u64) ->
     let h = env.hstate(order)?;
     with_hvo(env, true, || {
         let (m0, before) = (env.memmap_pages(), env.snapshot());
+        let nr = h.total(env.m).nr;
         let added = grow_or_skip(env, h, want)?;
         let grown = (env.memmap_pages(), h.total(env.m).nr);
         let removed = shrink(env, h, added);
+        check_eq!(grown.1, nr + added, "folios in the pools");
         check_eq!(
             grown.0,
             m0 - added * (vmemmap_pages(order) - 1),
@@ -129,7 +131,7 @@ fn mapped_data_survives<M: Machine>(env: &Env<'_, M>, order: Order, at: VirtAddr
         head.set_ref_count(env.m, count);
         let wrong = (0..512).find(|n| env.m.load64(at.offset(n * step)) != n ^ 0x5a5a_5a5a);
         let through_frame = env.m.read_phys(memmap.pfn(head).phys().offset(511 * step));
-        let unmapped = hugetlb::unmap_folio(env.m, at, head);
+        let unmapped = hugetlb::unmap_folio(env.m, h, memmap, at);
         h.put(env.m, head);
         let removed = shrink(env, h, 1);
         check_eq!(
