@@ -1,6 +1,7 @@
 //! One huge page size: its pools, a free list and counters a node.
 
 use core::fmt;
+use core::sync::atomic::AtomicU8;
 
 use crate::addr::{MAX_NODES, NodeId, Order};
 use crate::machine::Machine;
@@ -49,6 +50,13 @@ pub struct Counts {
 pub struct Hstate {
     order: Order,
     pools: [IrqLock<Pool>; MAX_NODES],
+    /// The node that round robin takes next for a new folio. Relaxed, like the one
+    /// below: two who read the same number only try the same node first.
+    #[doc(alias = "next_nid_to_alloc")]
+    pub(super) next_to_grow: AtomicU8,
+    /// The node that round robin takes next to remove one.
+    #[doc(alias = "next_nid_to_free")]
+    pub(super) next_to_shrink: AtomicU8,
 }
 
 /// A size as Linux's log writes it: `2.00 MiB`, `1.00 GiB`.
@@ -70,6 +78,8 @@ impl Hstate {
         Self {
             order,
             pools: [const { IrqLock::new(Pool::EMPTY) }; MAX_NODES],
+            next_to_grow: AtomicU8::new(0),
+            next_to_shrink: AtomicU8::new(0),
         }
     }
 

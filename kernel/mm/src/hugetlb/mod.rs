@@ -9,7 +9,7 @@ mod hstate;
 mod map;
 mod pool;
 
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 pub use hstate::{Counts, Hstate, SizeName};
 pub use map::{map_folio, unmap_folio};
@@ -29,9 +29,6 @@ pub struct HugeTlb {
     optimize: AtomicBool,
     /// Whether 1 GiB leaves exist. Set at boot.
     gigantic: AtomicBool,
-    /// The node that round robin tries next.
-    #[doc(alias = "next_nid_to_alloc")]
-    next_node: AtomicU8,
 }
 
 /// What huge pages are made from: the free memory and the memmap.
@@ -57,7 +54,6 @@ impl HugeTlb {
             hstates: [Hstate::new(Order::PMD), Hstate::new(Order::PUD)],
             optimize: AtomicBool::new(false),
             gigantic: AtomicBool::new(false),
-            next_node: AtomicU8::new(0),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Both work in batches, with one TLB flush a batch and no lock held over it.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use super::{Backing, Hstate, HugeTlb};
 use crate::addr::{MAX_NODES, NodeId, Pfn};
@@ -87,36 +87,6 @@ impl HugeTlb {
             .sum()
     }
 
-    /// The nodes to try, the one whose turn it is first.
-    fn turns(&self, backing: Backing<'_>, node: Option<NodeId>) -> Turns {
-        let mut nodes = [NodeId::ZERO; MAX_NODES];
-        let mut len = 0;
-        match node {
-            Some(only) => {
-                nodes[0] = only;
-                len = 1;
-            }
-            None => {
-                for node in backing.nodes.online() {
-                    nodes[len] = node;
-                    len += 1;
-                }
-            }
-        }
-        let next = NodeId::new(self.next_node.load(Ordering::Relaxed));
-        let at = nodes[..len]
-            .iter()
-            .position(|n| Some(*n) >= next)
-            .unwrap_or(0);
-        Turns { nodes, len, at }
-    }
-
-    fn remember_turn(&self, turns: &Turns) {
-        if let Some(next) = turns.nodes[..turns.len].get(turns.at) {
-            self.next_node.store(next.get(), Ordering::Relaxed);
-        }
-    }
-
     /// Up to `want` new compound pages, frozen, their tails not yet written if
     /// they are about to be folded.
     fn alloc_batch<M: Machine>(
@@ -128,7 +98,7 @@ impl HugeTlb {
         want: u64,
     ) -> PageList {
         let mut batch = PageList::new();
-        let mut turns = self.turns(backing, node);
+        let mut turns = Turns::new(backing, node, &h.next_to_grow);
         while batch.len() < want {
             let Some(node) = turns.current() else { break };
             match backing.nodes.alloc_above_watermark(m, h.order(), node) {
@@ -138,9 +108,6 @@ impl HugeTlb {
                 }
                 None => turns.drop_current(),
             }
-        }
-        if node.is_none() {
-            self.remember_turn(&turns);
         }
         batch
     }
@@ -183,7 +150,7 @@ impl HugeTlb {
     ) -> ([PageList; 2], u64) {
         let mut batch = [PageList::new(), PageList::new()];
         let mut taken = 0;
-        let mut turns = self.turns(backing, node);
+        let mut turns = Turns::new(backing, node, &h.next_to_shrink);
         while taken < want {
             let Some(node) = turns.current() else { break };
             let mut pool = h.pool(node).lock(m);
@@ -275,23 +242,54 @@ impl HugeTlb {
 }
 
 /// Nodes taking turns.
-struct Turns {
+struct Turns<'a> {
     nodes: [NodeId; MAX_NODES],
     len: usize,
     at: usize,
+    /// Where it is kept whose turn is next; `None` if there is one node only.
+    next: Option<&'a AtomicU8>,
 }
 
-impl Turns {
+impl<'a> Turns<'a> {
+    /// `node` alone, or all nodes, the one that `next` names first.
+    fn new(backing: Backing<'_>, node: Option<NodeId>, next: &'a AtomicU8) -> Self {
+        let mut turns = Self {
+            nodes: [NodeId::ZERO; MAX_NODES],
+            len: 0,
+            at: 0,
+            next: node.is_none().then_some(next),
+        };
+        if let Some(only) = node {
+            turns.nodes[0] = only;
+            turns.len = 1;
+            return turns;
+        }
+        for node in backing.nodes.online() {
+            turns.nodes[turns.len] = node;
+            turns.len += 1;
+        }
+        let next = next.load(Ordering::Relaxed);
+        turns.at = turns.nodes[..turns.len]
+            .iter()
+            .position(|node| node.get() >= next)
+            .unwrap_or(0);
+        turns
+    }
+
     fn current(&self) -> Option<NodeId> {
         self.nodes[..self.len].get(self.at).copied()
     }
 
+    /// The current node has had its turn.
     fn advance(&mut self) {
         self.at = if self.at + 1 < self.len {
             self.at + 1
         } else {
             0
         };
+        if let (Some(next), Some(node)) = (self.next, self.current()) {
+            next.store(node.get(), Ordering::Relaxed);
+        }
     }
 
     /// The current node has nothing left: it gets no further turn.
