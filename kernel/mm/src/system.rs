@@ -56,7 +56,8 @@ impl Mm {
     }
 
     /// Hands the early allocator's memory over: `reserved` is what it gave out or
-    /// never had, `free` the rest, both by node. The early allocator is done.
+    /// never had, `free` the rest, by node. The early allocator is done. Nodes that
+    /// have RAM are brought online; others are up to the caller.
     #[doc(alias = "memblock_free_all")]
     #[doc(alias = "mm_core_init")]
     pub fn hand_over<M: Machine>(
@@ -83,6 +84,6 @@ impl Mm {
             self.nodes.add_range(m, node, range);
         }
         self.nodes.set_watermarks(m);
-        self.hugetlb.init(m);
+        self.hugetlb.init(m, self.vmemmap.memmap());
     }
 }

@@ -17,6 +17,7 @@ pub use map::{map_folio, unmap_folio};
 use crate::addr::Order;
 use crate::machine::{Level, Machine};
 use crate::node::Nodes;
+use crate::page::Memmap;
 use crate::vmemmap::{self, Vmemmap};
 
 /// The huge pages of a machine.
@@ -27,7 +28,7 @@ pub struct HugeTlb {
     /// while folios are being allocated concerns some of them or none.
     #[doc(alias = "hugetlb_optimize_vmemmap")]
     optimize: AtomicBool,
-    /// Whether 1 GiB leaves exist. Set at boot.
+    /// Whether there can be 1 GiB folios. Set at boot.
     gigantic: AtomicBool,
 }
 
@@ -57,10 +58,12 @@ impl HugeTlb {
         }
     }
 
-    /// Finds out what the machine supports. Call once at boot.
+    /// Finds out what the machine supports: 1 GiB folios need a leaf of that size,
+    /// and a memmap in which their tails find the head. Call once at boot.
     #[doc(alias = "hugetlb_init")]
-    pub fn init<M: Machine>(&self, m: &M) {
-        self.gigantic.store(m.has_gbpages(), Ordering::Relaxed);
+    pub fn init<M: Machine>(&self, m: &M, memmap: Memmap) {
+        let gigantic = m.has_gbpages() && memmap.max_aligned_order() >= Some(Order::PUD);
+        self.gigantic.store(gigantic, Ordering::Relaxed);
     }
 
     /// Whether folios allocated from now on are to be folded.

@@ -78,7 +78,8 @@ impl CompoundInfo {
 /// frame of its memmap goes: the head and up to 63 tails. A block that will be
 /// folded needs no more, because the other tails are about to be replaced.
 ///
-/// The caller owns the block, frozen (count 0); `order` is at least 1.
+/// The caller owns the block, frozen (count 0); `order` is at least 1, and at most
+/// [`Memmap::max_aligned_order`](super::Memmap::max_aligned_order).
 #[doc(alias = "prep_compound_page")]
 pub fn prep_compound_head<M: Machine>(m: &M, head: Page, order: Order) {
     debug_assert!(order > Order::PAGE);

@@ -315,7 +315,8 @@ impl Memmap {
     #[doc(alias = "SECTION_SIZE_BITS")]
     pub const SECTION: Order = Order::of(15);
 
-    /// A vmemmap whose struct page 0 is at `base`, a multiple of 64.
+    /// A vmemmap whose struct page 0 is at `base`, a multiple of 2 MiB: sections
+    /// are mapped by leaves of that size.
     #[must_use]
     pub const fn new(base: VirtAddr) -> Self {
         Self { base }

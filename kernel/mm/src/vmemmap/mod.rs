@@ -141,7 +141,8 @@ impl Vmemmap {
     }
 
     /// Warns, once, if the base is not aligned for the largest folio. Folding is
-    /// then refused for the orders it cannot serve; nothing else changes.
+    /// then refused for the orders it cannot serve, and so are pools of such folios:
+    /// the mask would not lead their tails to the head, folded or not.
     #[doc(alias = "sparse_init")]
     pub fn check_alignment<M: Machine>(&self, m: &M) {
         let max = self.memmap.max_aligned_order();
@@ -150,7 +151,7 @@ impl Vmemmap {
                 m,
                 WARNED_ALIGNMENT,
                 format_args!(
-                    "vmemmap: base {:#x} is not a multiple of {} MiB; HVO is refused above order {}",
+                    "vmemmap: base {:#x} is not a multiple of {} MiB; no folios above order {}",
                     self.memmap.base().as_u64(),
                     (vmemmap_pages(Order::MAX) * PAGE_SIZE) >> 20,
                     max.map_or(-1, |order| i32::from(order.get())),
