@@ -4,7 +4,7 @@
 //! 2. the frames filled: the head's copied, a tail's with what its entry reads;
 //! 3. the entries stored, writable; a whole slot that got a 2 MiB block becomes a
 //!    leaf again and its table is given back;
-//! 4. the flush, once for a batch; 5. the flag cleared; 6. the rest freed.
+//! 4. the flush, once for a batch; 5. the rest freed; 6. the flag cleared.
 //!
 //! An entry that does not point to the shared tail keeps its content, so a block
 //! is restored rightly whatever state it was in.
@@ -16,7 +16,7 @@ use crate::addr::{NodeId, Order, Pfn, PhysAddr};
 use crate::frames::{FrameSource, Placement};
 use crate::machine::Machine;
 use crate::page::{
-    Flags, HEAD_PAGES, Page, PageList, PageType, clean_record, tail_record, vmemmap_pages,
+    self, Flags, HEAD_PAGES, Page, PageList, PageType, clean_record, tail_record, vmemmap_pages,
 };
 use crate::paging::{self, Level, Pte, PteFlags};
 
@@ -43,7 +43,8 @@ impl Vmemmap {
     /// nothing if it is not folded.
     ///
     /// # Errors
-    /// [`HvoError::NoMemory`]; the block is then as it was.
+    /// [`HvoError::NoMemory`], [`HvoError::NotFrozen`], or [`HvoError::NotCompound`]
+    /// if the block has another order; it is then as it was.
     #[doc(alias = "hugetlb_vmemmap_restore_folio")]
     pub fn restore_folio<M: Machine>(
         &self,
@@ -116,7 +117,8 @@ impl Vmemmap {
             count => return Err(HvoError::NotFrozen(count)),
         }
         let node = head.node(m);
-        let Some(tail) = self.existing_tail(node, order) else {
+        let tail = self.existing_tail(node, order);
+        let Some(tail) = tail.filter(|_| page::folio_order(m, head) == order) else {
             return Err(HvoError::NotCompound(head));
         };
         let record = match fill {
