@@ -58,7 +58,8 @@ pub fn head_of_every_page<M: Machine>(env: &Env<'_, M>) -> Outcome {
     Ok(())
 }
 
-/// A count of zero is never touched; others go up and down.
+/// A count of zero is never touched, not even that of a folded tail, where a locked
+/// instruction would fault; others go up and down.
 pub fn counts_load_first<M: Machine>(env: &Env<'_, M>) -> Outcome {
     let order = Order::of(2);
     let head = env.compound(order)?;
@@ -69,6 +70,13 @@ pub fn counts_load_first<M: Machine>(env: &Env<'_, M>) -> Outcome {
     let count = page::folio_ref_count(env.m, head);
     let last = (page::folio_put(env.m, head), page::folio_put(env.m, head));
     env.free_compound(head, order);
+    let order = Order::PMD;
+    let head = env.compound(order)?;
+    env.fold(head, order)?;
+    let folded = page::folio_try_get(env.m, head.nth(order.pages() - 1));
+    env.unfold(head, order)?;
+    env.free_compound(head, order);
+    check!(!folded, "a reference on a folded tail");
     check!(!frozen, "a reference on a frozen page");
     check!(!tail, "a reference on a tail");
     check!(taken && count == 2, "count {count}");

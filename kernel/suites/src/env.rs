@@ -1,5 +1,7 @@
 //! What a case is given to work with, and what most cases do.
 
+use alloc::vec::Vec;
+
 use ktest::{Outcome, Stop, check_eq, skip};
 use mm::addr::{NodeId, Order, Pfn, VirtAddr};
 use mm::frames::{FrameSource, Placement};
@@ -85,6 +87,37 @@ impl<'a, M: Machine> Env<'a, M> {
     /// Gives a block back.
     pub fn free(&self, block: Pfn, order: Order) {
         self.mm.nodes.free(self.m, block, order);
+    }
+
+    /// Takes every free block but single frames. To be given back one by one.
+    pub fn take_blocks(&self) -> Vec<(Pfn, Order)> {
+        let orders = Order::range_inclusive(Order::of(1), Order::MAX).rev();
+        let take = |order| core::iter::from_fn(move || Some((self.block(order).ok()?, order)));
+        orders.flat_map(take).collect()
+    }
+
+    /// As [`Env::take_blocks`], and leaves at least `singles` single frames, none
+    /// beside another.
+    pub fn take_all_but(&self, singles: u64) -> Result<Vec<(Pfn, Order)>, Stop> {
+        let order = Order::clamped((2 * singles).next_power_of_two().ilog2());
+        let block = self.block(order)?;
+        let mut held = self.take_blocks();
+        self.mm.nodes.split(self.m, block, order);
+        for (n, frame) in block.block(order).iter().enumerate() {
+            if n % 2 == 0 {
+                self.free(frame, Order::PAGE);
+            } else {
+                held.push((frame, Order::PAGE));
+            }
+        }
+        Ok(held)
+    }
+
+    /// Gives back what was taken.
+    pub fn give_back(&self, held: Vec<(Pfn, Order)>) {
+        for (block, order) in held {
+            self.free(block, order);
+        }
     }
 
     /// A frozen compound page of `order`, complete with all tails.

@@ -212,20 +212,13 @@ pub fn restore_failure_becomes_surplus<M: Machine>(env: &Env<'_, M>) -> Outcome 
         grow_or_skip(env, h, 1)?;
         // Restoring asks for one block, then for single frames: with the second
         // request failing there is neither. Take all blocks away first.
-        let mut held = Vec::new();
-        for order in (1..=22).rev().map(Order::of) {
-            while let Ok(block) = env.block(order) {
-                held.push((block, order));
-            }
-        }
+        let held = env.take_blocks();
         let counts = h.total(env.m);
         env.m.fail_nth(FailPoint::PageAlloc, Some(1));
         let removed = shrink(env, h, 1);
         env.m.fail_nth(FailPoint::PageAlloc, None);
         let stuck = h.total(env.m);
-        for (block, order) in held {
-            env.free(block, order);
-        }
+        env.give_back(held);
         let healed = env.mm.hugetlb.retry_surplus(env.m, env.backing(), h);
         let after = h.total(env.m);
         check_eq!(removed, 0, "removed without memory");

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use ktest::{Outcome, check, check_eq, fail, skip};
+use ktest::{Outcome, Stop, check, check_eq, fail, skip};
 use mm::addr::{Order, Pfn};
 use mm::frames::{FrameSource, Placement};
 use mm::machine::{FailPoint, Machine};
@@ -431,44 +431,68 @@ pub fn fails_each_store<M: Machine>(env: &Env<'_, M>) -> Outcome {
     Ok(())
 }
 
-/// T20, vmemmap's part: fails the k-th allocation of a restore, for every k. The
-/// folio stays folded and intact, or is restored; a later try heals it.
+/// T20, vmemmap's part: fails the k-th allocation of a restore, for every k, with
+/// contiguous blocks to be had and with single frames only. The folio stays folded
+/// and intact, or is restored; a later try heals it.
 pub fn fails_each_restore_allocation<M: Machine>(env: &Env<'_, M>) -> Outcome {
     for order in [Order::of(7), Order::PMD, Order::of(16)] {
         let head = env.compound(order)?;
-        let before = env.snapshot();
         write_marks(env, head);
-        let data = head_data(env, head);
-        for k in 0..20 {
-            env.fold(head, order)?;
-            let folded = env.snapshot();
-            env.m.fail_nth(FailPoint::PageAlloc, Some(k));
-            let nodes = &env.mm.nodes;
-            let result = env
-                .mm
-                .vmemmap
-                .restore_folio(env.m, nodes, head, order, Fill::Tails);
-            env.m.fail_nth(FailPoint::PageAlloc, None);
-            env.check_tails(head, order)?;
-            if result == Err(HvoError::NoMemory) {
-                check!(
-                    is_folded(env, head),
-                    "order {order}, k = {k}: no longer folded"
-                );
-                check_eq!(env.snapshot(), folded, "order {order}, k = {k}");
-            } else {
-                check_eq!(result, Ok(()), "order {order}, k = {k}");
-            }
-            env.unfold(head, order)?;
-            env.check_tails(head, order)?;
-            check!(
-                head_data(env, head) == data,
-                "order {order}, k = {k}: head data"
-            );
-            check_eq!(env.snapshot(), before, "order {order}, k = {k}");
-        }
+        let refused = fail_restores(env, head, order, false)?;
+        let held = env.take_all_but(vmemmap_pages(order) + 8)?;
+        let scarce = fail_restores(env, head, order, true);
+        env.give_back(held);
         plain(env, head);
         env.free_compound(head, order);
+        check_eq!(refused, 0, "order {order}: refusals with memory");
+        // The block is asked for first, then all frames but the head's.
+        let singles = (vmemmap_pages(order) - 1).min(19);
+        check_eq!(scarce?, singles, "order {order}: refusals without");
     }
     Ok(())
+}
+
+/// Folds the block and restores it with the k-th allocation failing, for every k
+/// up to 20, and without any free block if `scarce`. How many were refused.
+fn fail_restores<M: Machine>(
+    env: &Env<'_, M>,
+    head: Page,
+    order: Order,
+    scarce: bool,
+) -> Result<u64, Stop> {
+    let (data, before) = (head_data(env, head), env.snapshot());
+    let mut refused = 0;
+    for k in 0..20 {
+        env.fold(head, order)?;
+        let held = if scarce {
+            env.take_blocks()
+        } else {
+            Vec::new()
+        };
+        let folded = env.snapshot();
+        env.m.fail_nth(FailPoint::PageAlloc, Some(k));
+        let nodes = &env.mm.nodes;
+        let result = env
+            .mm
+            .vmemmap
+            .restore_folio(env.m, nodes, head, order, Fill::Tails);
+        env.m.fail_nth(FailPoint::PageAlloc, None);
+        let kept = (is_folded(env, head), env.snapshot());
+        env.give_back(held);
+        env.check_tails(head, order)?;
+        if result == Err(HvoError::NoMemory) {
+            refused += 1;
+            check_eq!(kept, (true, folded), "order {order}, k = {k}");
+        } else {
+            check_eq!(result, Ok(()), "order {order}, k = {k}");
+        }
+        env.unfold(head, order)?;
+        env.check_tails(head, order)?;
+        check!(
+            head_data(env, head) == data,
+            "order {order}, k = {k}: head data"
+        );
+        check_eq!(env.snapshot(), before, "order {order}, k = {k}");
+    }
+    Ok(refused)
 }
