@@ -8,8 +8,8 @@ use core::fmt;
 
 use crate::addr::{NodeId, Pfn, PhysAddr, VirtAddr};
 
-/// How a [`Machine::probe`] touches memory. None of them changes a value when it
-/// succeeds on a zero word; what differs is what hardware does to a read-only page.
+/// How a [`Machine::probe`] touches memory. Only [`Probe::Bts`] can change a value
+/// when it succeeds; what differs is what hardware does to a read-only page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Probe {
     /// A plain 4-byte load.

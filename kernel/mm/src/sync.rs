@@ -1,8 +1,9 @@
 //! The lock of this crate: a spin lock that keeps interrupts off while held.
 //!
-//! Lock order, outermost first: hugetlb pool, vmemmap page tables, buddy of a
-//! node. No lock is held while another CPU is waited for (a TLB flush is such a
-//! wait), and of two buddies' locks at most one is held.
+//! Lock order, outermost first: hugetlb pool, buddy of a node (INV-9). Of each
+//! kind at most one is held, and none while another CPU is waited for (a TLB flush
+//! is such a wait). The tables of the vmemmap need no lock: an entry belongs to the
+//! block it maps, and a leaf is replaced by compare-exchange.
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
