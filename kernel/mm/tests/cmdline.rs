@@ -138,6 +138,11 @@ fn huge_page_words_that_are_ignored() {
             (None, Some(1), 9),
         ),
         (
+            "default_hugepagesz=1G hugepages=1 hugepagesz=1G hugepages=2",
+            vec![("hugepagesz=1G", SIZE_TWICE), ("hugepages=2", NO_SIZE)],
+            (None, Some(1), 18),
+        ),
+        (
             "hugepagesz=2M hugepages=6 hugepagesz=1G hugepages=1 default_hugepagesz=2M hugepages=7",
             vec![("hugepages=7", TWICE)],
             (Some(6), Some(1), 9),

@@ -425,3 +425,101 @@ fn the_first_mib_is_never_given_out() {
     assert_eq!(alloc(&mut early), Some(Pfn::new(LOW)));
     assert_eq!(alloc(&mut early), None);
 }
+
+/// Pages `start..end` of each, as usable regions.
+fn usable_pages(ranges: &[(u64, u64)]) -> Vec<Region> {
+    ranges
+        .iter()
+        .map(|(start, end)| usable(start * PAGE_SIZE, (end - start) * PAGE_SIZE))
+        .collect()
+}
+
+fn pages_in(ranges: impl Iterator<Item = RamRange>) -> Vec<(u64, u64)> {
+    ranges
+        .map(|ram| (ram.range.start.as_u64(), ram.range.end.as_u64()))
+        .collect()
+}
+
+#[test]
+fn a_full_table_drops_the_shortest_ram() {
+    let (builder, map) = built::<4>(&usable_pages(&[
+        (0, 5),
+        (10, 12),
+        (20, 24),
+        (30, 33),
+        (40, 41),
+        (50, 59),
+    ]));
+    assert_eq!(pages_in(map.iter()), [(0, 5), (20, 24), (30, 33), (50, 59)]);
+    let lost = Warning::TooManyUsable(3 * PAGE_SIZE);
+    assert_eq!(builder.warnings().collect::<Vec<_>>(), [lost]);
+
+    // The same when it is reserved regions that make too many pieces.
+    let mut regions = usable_pages(&[(0, 30)]);
+    for at in [5, 7, 11, 20] {
+        regions.push(reserved(at * PAGE_SIZE, 1));
+    }
+    let (builder, map) = built::<4>(&regions);
+    assert_eq!(pages_in(map.iter()), [(0, 5), (8, 11), (12, 20), (21, 30)]);
+    assert_eq!(builder.warnings().count(), 0);
+    assert_eq!(map.warning(), Some(Warning::TooManyUsable(PAGE_SIZE)));
+    assert_eq!(
+        map.warning().unwrap().to_string(),
+        "more than 512 ranges of RAM: the shortest, 4 KiB in all, ignored"
+    );
+}
+
+#[test]
+fn a_full_table_makes_room_for_a_node() {
+    let (_, mut map) = built::<4>(&usable_pages(&[(0, 5), (10, 11), (20, 24), (30, 33)]));
+    map.assign(pfns(22, 99), node(1));
+    assert_eq!(pages_in(map.iter()), [(0, 5), (20, 22), (22, 24), (30, 33)]);
+    let nodes: Vec<_> = map.iter().map(|ram| ram.node.get()).collect();
+    assert_eq!(nodes, [0, 0, 1, 1]);
+    assert_eq!(map.warning(), Some(Warning::TooManyUsable(PAGE_SIZE)));
+    // If the range to be split is itself the shortest, it goes.
+    let (_, mut map) = built::<2>(&usable_pages(&[(0, 5), (10, 12)]));
+    map.assign(pfns(11, 99), node(1));
+    assert_eq!(pages_in(map.iter()), [(0, 5)]);
+}
+
+#[test]
+fn a_full_table_fills_the_narrowest_gap() {
+    let reserve = |ranges: &[(u64, u64)]| {
+        let mut regions = usable_pages(&[(10, 100)]);
+        regions.extend(usable_pages(ranges).iter().map(|region| Region {
+            kind: Kind::Reserved,
+            ..*region
+        }));
+        let (builder, map) = built::<4>(&regions);
+        (pages_in(map.iter()), builder.warnings().next())
+    };
+    let told = |pages: u64| Some(Warning::TooManyReserved(pages * PAGE_SIZE));
+    let four = [(10, 20), (30, 40), (43, 50), (60, 70)];
+    // Between two old ones; below the new one; above it.
+    for (new, free, lost) in [
+        ((85, 86), [(20, 30), (50, 60), (70, 85)].as_slice(), 3),
+        ((72, 73), &[(20, 30), (40, 43), (50, 60)], 2),
+        ((58, 59), &[(20, 30), (40, 43), (50, 58)], 1),
+    ] {
+        let (mut left, warning) = reserve(&[four.as_slice(), &[new]].concat());
+        left.pop();
+        assert_eq!(left, free);
+        assert_eq!(warning, told(lost));
+    }
+    assert_eq!(reserve(&four).1, None);
+}
+
+#[test]
+fn freeing_into_a_full_table_keeps_it_reserved() {
+    let (_, map) = built::<4>(&usable_pages(&[(0, 1000)]));
+    let mut early = Early::new(&map);
+    for start in [300, 400, 500] {
+        early.reserve(pfns(start, start + 10));
+    }
+    early.free(pfns(305, 306)).unwrap();
+    assert_eq!(early.warning(), Some(Warning::TooManyReserved(PAGE_SIZE)));
+    assert_eq!(early.reserved_pages(NodeId::ZERO), LOW + 30);
+    early.free(pfns(300, 305)).unwrap();
+    assert_eq!(early.reserved_pages(NodeId::ZERO), LOW + 25);
+}

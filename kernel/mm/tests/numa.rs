@@ -167,6 +167,14 @@ fn a_little_uncovered_ram_is_forgiven() {
     );
     let damage = cover(3 * GIB - COVER_SLACK).unwrap_err();
     assert!(matches!(damage, Damage::NotCovered(..)), "{damage}");
+    // To the page: RAM ends 128 KiB below 3 GiB.
+    let cover = |end: u64| {
+        let table = srat(&[memory(0, end, 0), memory(4 * GIB, GIB, 1)], &[]);
+        Topology::from_srat(&table, &pc()).map(|topology| topology.nodes().len())
+    };
+    let end = 3 * GIB - 0x20_000;
+    assert_eq!(cover(end - COVER_SLACK), Ok(2));
+    assert!(cover(end - COVER_SLACK - PAGE_SIZE).is_err());
 }
 
 #[test]
@@ -290,6 +298,18 @@ fn fake_takes_as_many_as_fit() {
     assert_eq!(topology.nodes().len(), MAX_NODES);
     let (topology, _) = detect(NumaOption::Fake(2), None, &ram(&[]));
     assert_eq!(topology.nodes().len(), 1);
+}
+
+#[test]
+fn a_fake_node_with_next_to_nothing_is_left_out() {
+    // The second share would start at 64 MiB, in the hole, and end at 992 MiB.
+    let map = ram(&[(17 * MIB, 43 * MIB), (985 * MIB, 53 * MIB)]);
+    let (topology, log) = detect(NumaOption::Fake(3), None, &map);
+    assert_eq!(applied(&topology, &map), [(17, 60, 0), (985, 1038, 1)]);
+    assert_eq!(
+        log[0],
+        "Warn: NUMA: numa=fake=3 does not fit, 96 MiB make 2 nodes"
+    );
 }
 
 /// A table without damage over RAM without holes: cuts in MiB, and whose.

@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-use super::{Source, Topology};
-use crate::addr::{MAX_NODES, NodeId, PAGE_SHIFT, PAGE_SIZE, Pfn, PfnRange};
+use super::{Source, Topology, mib};
+use crate::addr::{MAX_NODES, NodeId, PAGE_SIZE, Pfn, PfnRange};
 use crate::machine::Level;
 use crate::memblock::{MemRange, MemoryMap};
 
@@ -42,8 +42,9 @@ impl Topology {
             let ideal = nth_page(map, total * share / shares).as_u64();
             let at = Pfn::new((ideal + granule / 2) / granule * granule);
             let below = pages_below(map, at);
-            // Near a hole, rounding can leave next to nothing on one side.
-            if below - given < granule / 2 || total - below < granule / 2 {
+            // Where a hole lies in between, rounding at both ends can leave next to
+            // nothing. The last share loses at one end only, half of it at most.
+            if below - given < granule / 2 {
                 continue;
             }
             #[expect(clippy::cast_possible_truncation, reason = "below MAX_NODES")]
@@ -84,10 +85,6 @@ impl Topology {
             );
         }
     }
-}
-
-const fn mib(pages: u64) -> u64 {
-    pages >> (20 - PAGE_SHIFT)
 }
 
 /// The frame with `n` frames of RAM below it; `n` is less than there are.

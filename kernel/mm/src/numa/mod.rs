@@ -15,7 +15,7 @@ pub use srat::{
     COVER_SLACK, CpuAffinity, Damage, MAX_CPU_ENTRIES, MAX_MEMORY_ENTRIES, MemoryAffinity, Srat,
 };
 
-use crate::addr::{MAX_NODES, NodeId, PAGE_SIZE, Pfn, PfnRange};
+use crate::addr::{MAX_NODES, NodeId, PAGE_SHIFT, PAGE_SIZE, Pfn, PfnRange};
 use crate::machine::Level;
 use crate::memblock::{MAX_RAM, MemoryMap};
 
@@ -180,10 +180,12 @@ impl Topology {
         } else {
             at
         };
-        if self.starts.last().is_none_or(|last| last.node != node) {
-            self.starts.push(Start { at, node });
-        }
+        self.starts.push(Start { at, node });
     }
+}
+
+const fn mib(pages: u64) -> u64 {
+    pages >> (20 - PAGE_SHIFT)
 }
 
 /// Behind any RAM.

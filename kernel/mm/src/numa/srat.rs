@@ -4,8 +4,8 @@ use core::fmt;
 
 use arrayvec::ArrayVec;
 
-use super::{Source, Topology};
-use crate::addr::{MAX_NODES, MAX_PHYSMEM_BITS, NodeId, PAGE_SHIFT, PAGE_SIZE, Pfn, PfnRange};
+use super::{Source, Topology, mib};
+use crate::addr::{MAX_NODES, MAX_PHYSMEM_BITS, NodeId, PAGE_SIZE, Pfn, PfnRange};
 use crate::memblock::{MemRange, MemoryMap};
 
 /// Memory entries an [`Srat`] has room for.
@@ -127,10 +127,6 @@ impl fmt::Display for Damage {
             ),
         }
     }
-}
-
-const fn mib(pages: u64) -> u64 {
-    pages >> (20 - PAGE_SHIFT)
 }
 
 impl Srat {
