@@ -161,6 +161,7 @@ extern "C" fn on_own_tables() -> ! {
     cpu::flush_tlb();
     vmemmap();
     buddy();
+    report::remember_before();
     hugetlb();
     report::print();
     let selection = ktest::Selection::parse(state::options().selftest);

@@ -33,10 +33,7 @@ pub(crate) fn on_exception(frame: &TrapFrame, cr2: u64) -> ! {
         );
     }
     die(
-        format_args!(
-            "{name}: error code {:#x} ({code}), rip {:#x}",
-            frame.error, frame.rip
-        ),
+        format_args!("{name}: {code}, rip {:#x}", frame.rip),
         Some((frame, cr2)),
     )
 }

@@ -1,74 +1,120 @@
-//! What memory is used for, for a person: lines with bars.
+//! What memory is used for, for a person: the table and the picture of `mm`, and
+//! bars. No time stamps, so that it fits a narrow screen.
 
-use mm::addr::{NodeId, PAGE_SIZE};
+use core::fmt::{self, Write as _};
+
+use ktest::Text;
+use mm::addr::VirtAddr;
 use mm::machine::Machine as _;
-use mm::page::STRUCT_PAGE_SIZE;
+use mm::report::{Kib, NodeMemory, Percent, Report, Size, Snapshot, ToolLine, slots};
+use spin::Once;
 
 use crate::arch::x86_64::layout;
-use crate::console::{Bar, Colour};
+use crate::console::{Bar, Colour, raw_line};
 use crate::log;
 use crate::metal::Metal;
-use crate::state::MM;
+use crate::state::{self, MM};
 
-/// Length of a bar in characters.
-const BAR: u32 = 24;
+static BEFORE: Once<Snapshot> = Once::new();
+
+/// Keeps the numbers as they are now: what the report compares with.
+pub(crate) fn remember_before() {
+    BEFORE.call_once(|| Snapshot::take(&Metal, &MM));
+}
 
 /// Prints it, and the line for tools.
 pub(crate) fn print() {
-    for node in MM.nodes.online() {
-        memory_of(node);
+    let after = Snapshot::take(&Metal, &MM);
+    let before = BEFORE.get().unwrap_or(&after);
+    let report = Report {
+        before,
+        after: &after,
+    };
+    print_lines(format_args!("{report}"));
+    let end = state::ram().iter().map(|ram| ram.range.end).max();
+    if let Some(end) = end {
+        let memmap = MM.vmemmap.memmap();
+        print_lines(format_args!("{}", slots(&Metal, memmap, end)));
     }
-    memmap();
-    log!(
-        "vmemmap: base={:#x} page_struct={STRUCT_PAGE_SIZE} direct_map={:#x} cr3={:#x}",
-        MM.vmemmap.memmap().base().as_u64(),
-        layout::DIRECT_MAP,
-        Metal.root().phys().as_u64()
-    );
+    after.nodes.iter().for_each(memory_of);
+    memmap(before, &after);
+    let line = ToolLine {
+        base: MM.vmemmap.memmap().base(),
+        direct_map: VirtAddr::new(layout::DIRECT_MAP),
+        cr3: Metal.root().phys(),
+    };
+    log!("{line}");
 }
 
-fn memory_of(node: NodeId) {
-    let of = MM.nodes.get(node);
-    let (present, free) = (of.present_pages(), of.free_pages(&Metal));
+/// Length of a bar in characters.
+const BAR: u32 = 32;
+
+/// How much of a node's RAM is in use.
+fn memory_of(node: &NodeMemory) {
+    let used = node.present - node.free;
     let bar = Bar {
         cells: BAR,
-        part: present - free,
-        whole: present,
+        part: used,
+        whole: node.present,
         colour: Colour::Blue,
     };
-    log!(
-        "node {node}  [{bar}] {} of {} MiB used",
-        mib(present - free),
-        mib(present)
+    let (id, share, ram) = (
+        node.node,
+        Percent(used, node.present),
+        Size(node.present << 12),
     );
+    raw_line(format_args!("node {id:<9} [{bar}] {share} of {ram} used"));
 }
 
-/// The struct pages as they would be without HVO, and as they are.
-fn memmap() {
-    let totals = MM.vmemmap.ledger().totals();
-    let now = totals.boot_pages + totals.pages + totals.tables + totals.tails;
-    let before = totals.boot_pages + totals.pages + totals.saved;
-    let present = MM.nodes.total_present();
-    for (name, pages, colour) in [
-        ("memmap, unfolded", before, Colour::Orange),
-        ("memmap, folded  ", now, Colour::Green),
+/// What the struct pages take, tables and shared pages included, before and after.
+fn memmap(before: &Snapshot, after: &Snapshot) {
+    let taken = |at: &Snapshot| at.struct_pages() + at.spent();
+    let whole = taken(before).max(taken(after));
+    for (name, at, colour) in [
+        ("memmap before", before, Colour::Orange),
+        ("memmap after", after, Colour::Green),
     ] {
+        let part = taken(at);
         let bar = Bar {
             cells: BAR,
-            part: pages,
-            whole: before.max(now),
+            part,
+            whole,
             colour,
         };
-        let share = pages * 10_000 / present.max(1);
-        log!(
-            "{name} [{bar}] {} KiB, {}.{:02} % of RAM",
-            pages * PAGE_SIZE / 1024,
-            share / 100,
-            share % 100
-        );
+        let share = Percent(part, at.present());
+        raw_line(format_args!(
+            "{name:<14} [{bar}] {}, {share} of RAM",
+            Kib(part)
+        ));
     }
 }
 
-const fn mib(pages: u64) -> u64 {
-    (pages * PAGE_SIZE) >> 20
+/// Prints text of several lines.
+fn print_lines(text: fmt::Arguments<'_>) {
+    let mut lines = Lines(Text::new());
+    // Cannot fail: `Lines` does not.
+    let _ = lines.write_fmt(text);
+    lines.end();
+}
+
+/// Collects a line, and prints it when it ends.
+struct Lines(Text<200>);
+
+impl Lines {
+    fn end(&mut self) {
+        raw_line(format_args!("{}", self.0));
+        self.0 = Text::new();
+    }
+}
+
+impl fmt::Write for Lines {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        for (n, piece) in s.split('\n').enumerate() {
+            if n > 0 {
+                self.end();
+            }
+            self.0.write_str(piece)?;
+        }
+        Ok(())
+    }
 }

@@ -112,3 +112,15 @@ pub(crate) fn pages() -> impl Iterator<Item = (u64, PteFlags)> {
             (at, rights)
         })
 }
+
+/// The addresses of the code.
+pub(crate) fn code() -> Range<u64> {
+    let executable = |h: &&ProgramHeader| h.kind == PT_LOAD && h.flags & PF_X != 0;
+    let code = program_headers().iter().find(executable);
+    code.map_or(0..0, ProgramHeader::pages)
+}
+
+/// The address that the image was linked to as 0.
+pub(crate) fn base() -> u64 {
+    start().addr() as u64
+}

@@ -10,8 +10,9 @@ use mm::paging::{Level, Pte, PteFlags};
 use x86_64::registers::control::{Cr0, Cr2, Cr3, Cr4, Efer};
 
 use super::extable::try_load;
-use super::layout;
 use super::trap::TrapFrame;
+use super::{layout, stack};
+use crate::boot::image;
 use crate::emerg;
 
 /// The registers here and now, for a panic that is no exception. What the caller
@@ -187,7 +188,15 @@ const MAX_CALLERS: usize = 16;
 pub(crate) fn callers(rsp: u64) {
     emerg!("Call trace, by what lies on the stack:");
     let mut printed = 0;
-    let first = rsp & !7;
+    let code = image::code();
+    let first = match stack::guards()
+        .iter()
+        .find(|(_, guard)| guard.contains(&rsp))
+    {
+        // Overflown: the stack begins above.
+        Some((_, guard)) => guard.end,
+        None => rsp & !7,
+    };
     for word in (0..STACK_WORDS).map_while(|n| first.checked_add(n * 8)) {
         if word >> 47 != 0x1_ffff && word >> 47 != 0 {
             break;
@@ -198,7 +207,7 @@ pub(crate) fn callers(rsp: u64) {
             break;
         };
         let value = u64::from(high) << 32 | u64::from(low);
-        if is_code(value) {
+        if code.contains(&value) {
             emerg!(" ? {}", Code(value));
             printed += 1;
             if printed == MAX_CALLERS {
@@ -208,27 +217,14 @@ pub(crate) fn callers(rsp: u64) {
     }
 }
 
-unsafe extern "C" {
-    // Made by the linker: the first byte of the file as loaded, and the end of the
-    // code.
-    static __ehdr_start: [u8; 0];
-    static etext: [u8; 0];
-}
-
-fn is_code(at: u64) -> bool {
-    let start = (&raw const __ehdr_start).addr() as u64;
-    (start..(&raw const etext).addr() as u64).contains(&at)
-}
-
 /// An address in the code, as itself and as the offset that symbolizers take.
 struct Code(u64);
 
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#018x}", self.0)?;
-        if is_code(self.0) {
-            let start = (&raw const __ehdr_start).addr() as u64;
-            write!(f, " (kernel+{:#x})", self.0 - start)?;
+        if image::code().contains(&self.0) {
+            write!(f, " (kernel+{:#x})", self.0 - image::base())?;
         }
         Ok(())
     }

@@ -200,7 +200,7 @@ impl core::fmt::Display for ErrorCode<'_> {
                 let external = if bit(0) { ", external event" } else { "" };
                 write!(f, "{table} entry {:#x}{external}", code >> 3 & 0x1fff)
             }
-            _ => f.write_str("no more detail"),
+            _ => write!(f, "error code {code:#x}"),
         }
     }
 }
