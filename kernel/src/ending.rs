@@ -1,23 +1,26 @@
 //! The end of boot: the verdict, where it can be seen, and what `init=` says.
 
-use ktest::Totals;
 use mm::cmdline::Init;
 
 use crate::arch::x86_64::exit::{self, Verdict};
 use crate::arch::x86_64::{cpu, irq};
+use crate::selftest::Run;
 use crate::{bench, console, log, report, warn};
 
-/// Shows the result and does what `init` says. `totals` are those of the
+/// Shows the result and does what `init` says. `tested` is what came of the
 /// self-tests, if they ran.
-pub(crate) fn end(init: Init, totals: Option<Totals>) -> ! {
-    let verdict = match totals {
-        Some(totals) if !totals.is_pass() => Verdict::Fail,
+pub(crate) fn end(init: Init, tested: Option<Run>) -> ! {
+    let verdict = match &tested {
+        Some(run) if !run.totals.is_pass() => Verdict::Fail,
         Some(_) | None => Verdict::Pass,
     };
-    if let Some(totals) = totals {
+    if let Some(Run { totals, failed }) = &tested {
         // The lines of the tests have gone by; what counts stays on the screen.
         console::new_page();
         report::print();
+        for line in failed {
+            warn!("{line}");
+        }
         log!(
             "Self-tests: {} passed, {} failed, {} skipped",
             totals.pass,

@@ -165,8 +165,8 @@ extern "C" fn on_own_tables() -> ! {
     hugetlb();
     report::print();
     let selection = ktest::Selection::parse(state::options().selftest);
-    let totals = selftest::run(selection);
-    ending::end(state::options().init, totals)
+    let tested = selftest::run(selection);
+    ending::end(state::options().init, tested)
 }
 
 /// A struct page for every page of RAM.

@@ -5,25 +5,58 @@ mod firmware;
 mod machine;
 mod selfcheck;
 
-use ktest::{CASES, Outcome, Selection, Totals};
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+use core::fmt;
+
+use ktest::{CASES, Outcome, Output, Selection, Totals};
 
 use crate::console::KtapLines;
 use crate::state;
 
+/// What came of a run.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// The numbers.
+    pub(crate) totals: Totals,
+    /// The first results that are not ok, as KTAP has them.
+    pub(crate) failed: Vec<String>,
+}
+
 /// Runs what is selected. The names only, if that is what is asked for.
-pub(crate) fn run(selection: Selection<'_>) -> Option<Totals> {
+pub(crate) fn run(selection: Selection<'_>) -> Option<Run> {
     match selection {
         Selection::Off => None,
         Selection::List => {
             ktest::list(&mut KtapLines, &CASES);
             None
         }
-        Selection::All | Selection::Matching(_) => Some(ktest::run(
-            &mut KtapLines,
-            &CASES,
-            selection,
-            every_flush_is_paid,
-        )),
+        Selection::All | Selection::Matching(_) => {
+            let mut out = Recorder(Vec::new());
+            let totals = ktest::run(&mut out, &CASES, selection, every_flush_is_paid);
+            Some(Run {
+                totals,
+                failed: out.0,
+            })
+        }
+    }
+}
+
+/// Most failures that are kept for the last page.
+const KEPT: usize = 8;
+
+/// Prints, and keeps what failed: on a screen it would be gone with the scrolling.
+struct Recorder(Vec<String>);
+
+impl Output for Recorder {
+    fn line(&mut self, line: fmt::Arguments<'_>) {
+        KtapLines.line(line);
+        if self.0.len() < KEPT {
+            let line = line.to_string();
+            if line.trim_start().starts_with("not ok") {
+                self.0.push(line);
+            }
+        }
     }
 }
 
