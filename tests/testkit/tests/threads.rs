@@ -123,6 +123,15 @@ fn neighbours_fold_and_unfold_at_once() {
     w.check();
 }
 
+/// Sets a flag when dropped.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Whole slots: tables come and go while others walk through them.
 #[test]
 fn whole_slots_fold_and_unfold_under_readers() {
@@ -134,11 +143,12 @@ fn whole_slots_fold_and_unfold_under_readers() {
     let done = AtomicBool::new(false);
     on_all(&w, |cpu| {
         if let Some(head) = heads.get(cpu) {
+            // Also when a step panics: the readers would never end.
+            let _done = SetAtEnd(&done);
             for _ in 0..6 {
                 w.fold(*head, order).expect("mine alone");
                 w.unfold(*head, order, Fill::Tails).expect("memory");
             }
-            done.store(true, Ordering::Relaxed);
             return;
         }
         let mut n = 0usize;
