@@ -279,6 +279,13 @@ impl EmulatedMachine {
         self.speculating.store(true, Ordering::Relaxed);
     }
 
+    /// Empties all translation caches, as CPUs may at any time. Counts as no flush.
+    pub fn evict_all(&self) {
+        for cpu in &self.cpus {
+            lock(&cpu.tlb).flush_all();
+        }
+    }
+
     /// Switches the record of events on or off.
     pub fn record_events(&self, on: bool) {
         self.events.switch(on);

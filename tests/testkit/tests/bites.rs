@@ -7,11 +7,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mm::addr::{Order, Pfn, PfnRange, PhysAddr};
-use mm::machine::Machine;
+use mm::machine::{FailPoint, Machine};
 use mm::page::Page;
-use mm::vmemmap::Fill;
+use mm::vmemmap::{Fill, HvoError};
 use testkit::records::Folio;
-use testkit::{Event, Sabotage, Violation, World, raw};
+use testkit::{Event, Injection, Sabotage, Violation, World, raw};
 
 const ORDER: Order = Order::PMD;
 
@@ -247,6 +247,53 @@ fn freeing_before_the_flush_is_noticed() {
     for split in [false, true] {
         let told = with(Sabotage::FlushAfterFree, two_cpus(), split).expect("noticed");
         assert!(told.contains("freed while CPU"), "{told}");
+    }
+}
+
+/// Fails the `nth` store of a fold under CPUs that cache what they should not
+/// have seen; whether anybody noticed.
+fn roll_back(nth: u64, seed: u64, sabotage: Sabotage) -> bool {
+    let mut story = Story::begin(two_cpus(), true);
+    let m = &story.w.m;
+    m.evict_all();
+    m.speculate(story.head.address().range(ORDER.pages() * 64), 1.0, seed);
+    m.sabotage(sabotage);
+    m.fail(FailPoint::VmemmapPte, Injection::Kth(nth));
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        assert_eq!(story.w.fold(story.head, ORDER), Err(HvoError::Injected));
+        story.folio.check(&story.w.m, 1);
+        story.see_writes_of_others();
+        story.tails_belong_to_the_folio();
+        story.w.check();
+        assert_eq!(story.w.vmemmap().ledger().totals().folded, 0);
+    }));
+    outcome.is_err()
+}
+
+#[test]
+fn rolling_back_without_a_flush_is_noticed() {
+    // Whether a CPU caches an entry in the short time it is there is chance: out
+    // of some tries, it does.
+    let seeds = 0..8;
+    for nth in 1..=8 {
+        for seed in seeds.clone() {
+            assert!(
+                !roll_back(nth, seed, Sabotage::None),
+                "store {nth}, seed {seed}"
+            );
+        }
+    }
+    for nth in 2..=8 {
+        let missing = Sabotage::DropRound { nth: 1 };
+        let noticed = seeds
+            .clone()
+            .filter(|seed| roll_back(nth, *seed, missing))
+            .count();
+        assert!(
+            noticed > 0,
+            "rollback of {} stores without a flush",
+            nth - 1
+        );
     }
 }
 

@@ -11,7 +11,7 @@ use mm::page::{self, Page, PageList};
 use mm::vmemmap::{Fill, HvoError};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use testkit::records::Folio;
+use testkit::records::{self, Folio};
 use testkit::{Injection, World};
 
 /// One step. Indices are taken modulo what there is.
@@ -115,7 +115,6 @@ impl History {
             .ram(1, 768, 960)
             .eviction(0.01, seed)
             .boot();
-        w.speculate(0.02, seed);
         let mut history = Self {
             w,
             blocks: Vec::new(),
@@ -128,7 +127,30 @@ impl History {
         history
     }
 
+    /// Half of the time nothing is cached to begin with; then CPUs cache what the
+    /// step is working on at the very moment they can see it.
+    fn provoke(&self, step: &Step) {
+        let all = self.w.window();
+        let which = match step {
+            Step::Fold(which) | Step::Unfold(which) | Step::Free(which) => *which,
+            _ => return self.w.m.speculate(all, 0.02, self.next_mark),
+        };
+        let len = self.blocks.len().max(1);
+        let Some(block) = self.blocks.get(which % len) else {
+            return;
+        };
+        if which & (1 << 20) == 0 {
+            self.w.m.evict_all();
+        }
+        let range = block
+            .head
+            .address()
+            .range(block.order.pages() * records::RECORD);
+        self.w.m.speculate(range, 0.5, which as u64);
+    }
+
     fn run(&mut self, step: &Step, trap: Option<Trap>) {
+        self.provoke(step);
         let m = &self.w.m;
         if let Some(Trap { point, nth, rest }) = trap {
             m.fail(
