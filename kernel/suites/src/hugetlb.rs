@@ -39,7 +39,7 @@ fn grow_or_skip<M: Machine>(env: &Env<'_, M>, h: &Hstate, count: u64) -> Result<
 
 /// T1: all pages of a folded folio are tails of its head, the head is of type
 /// hugetlb, pfns round-trip.
-fn flags_of_every_page<M: Machine>(env: &Env<'_, M>, order: Order) -> Outcome {
+pub(crate) fn flags_of_every_page<M: Machine>(env: &Env<'_, M>, order: Order) -> Outcome {
     let h = env.hstate(order)?;
     with_hvo(env, true, || {
         grow_or_skip(env, h, 1)?;
@@ -70,13 +70,12 @@ pub fn flags_of_every_page_2m<M: Machine>(env: &Env<'_, M>) -> Outcome {
     flags_of_every_page(env, Order::PMD)
 }
 
-/// See [`flags_of_every_page`].
-pub fn flags_of_every_page_1g<M: Machine>(env: &Env<'_, M>) -> Outcome {
-    flags_of_every_page(env, Order::PUD)
-}
-
 /// T2: M = M0 - N * (vmemmap_pages - 1) exactly, and M0 again after.
-fn accounting_is_exact<M: Machine>(env: &Env<'_, M>, order: Order, want: u64) -> Outcome {
+pub(crate) fn accounting_is_exact<M: Machine>(
+    env: &Env<'_, M>,
+    order: Order,
+    want: u64,
+) -> Outcome {
     let h = env.hstate(order)?;
     with_hvo(env, true, || {
         let (m0, before) = (env.memmap_pages(), env.snapshot());
@@ -101,14 +100,13 @@ pub fn accounting_is_exact_2m<M: Machine>(env: &Env<'_, M>) -> Outcome {
     accounting_is_exact(env, Order::PMD, 40)
 }
 
-/// See [`accounting_is_exact`].
-pub fn accounting_is_exact_1g<M: Machine>(env: &Env<'_, M>) -> Outcome {
-    accounting_is_exact(env, Order::PUD, 2)
-}
-
 /// Data in a mapped folio is the same before and after its memmap is restored and
 /// folded again; the folio is mapped by one leaf.
-fn mapped_data_survives<M: Machine>(env: &Env<'_, M>, order: Order, at: VirtAddr) -> Outcome {
+pub(crate) fn mapped_data_survives<M: Machine>(
+    env: &Env<'_, M>,
+    order: Order,
+    at: VirtAddr,
+) -> Outcome {
     let h = env.hstate(order)?;
     with_hvo(env, true, || {
         grow_or_skip(env, h, 1)?;
@@ -150,11 +148,6 @@ fn mapped_data_survives<M: Machine>(env: &Env<'_, M>, order: Order, at: VirtAddr
 /// See [`mapped_data_survives`].
 pub fn mapped_data_survives_2m<M: Machine>(env: &Env<'_, M>) -> Outcome {
     mapped_data_survives(env, Order::PMD, env.scratch.offset(PUD_SIZE * 8))
-}
-
-/// See [`mapped_data_survives`].
-pub fn mapped_data_survives_1g<M: Machine>(env: &Env<'_, M>) -> Outcome {
-    mapped_data_survives(env, Order::PUD, env.scratch.offset(PUD_SIZE * 9))
 }
 
 /// T26: the switch concerns folios allocated later, not those there are.

@@ -7,6 +7,7 @@ use mm::addr::{Order, Pfn};
 use mm::frames::{FrameSource, Placement};
 use mm::machine::{FailPoint, Machine};
 use mm::page::{self, Flags, Page, PageList, vmemmap_pages};
+use mm::paging::{self, Level};
 use mm::vmemmap::{self, Fill, HvoError};
 
 use crate::{Env, Random};
@@ -295,12 +296,16 @@ pub fn refuses_what_it_must<M: Machine>(env: &Env<'_, M>) -> Outcome {
 
 /// T18: for every k, the k-th allocation of a fold fails. The block ends up
 /// folded or as it was, the head's bytes are intact, nothing is lost.
-fn fails_each_allocation<M: Machine>(env: &Env<'_, M>, order: Order) -> Outcome {
+pub(crate) fn fails_each_allocation<M: Machine>(
+    env: &Env<'_, M>,
+    order: Order,
+    allocations: u64,
+) -> Outcome {
     let head = env.compound(order)?;
     write_marks(env, head);
     let before = (head_data(env, head), env.snapshot());
     let (mut refused, mut folded) = (0, 0);
-    for k in 0..64 {
+    for k in 0..allocations {
         env.m.fail_nth(FailPoint::PageAlloc, Some(k));
         let result = env
             .mm
@@ -338,12 +343,7 @@ fn fails_each_allocation<M: Machine>(env: &Env<'_, M>, order: Order) -> Outcome 
 
 /// See [`fails_each_allocation`].
 pub fn fails_each_allocation_2m<M: Machine>(env: &Env<'_, M>) -> Outcome {
-    fails_each_allocation(env, Order::PMD)
-}
-
-/// See [`fails_each_allocation`].
-pub fn fails_each_allocation_1g<M: Machine>(env: &Env<'_, M>) -> Outcome {
-    fails_each_allocation(env, Order::PUD)
+    fails_each_allocation(env, Order::PMD, 6)
 }
 
 /// T19: no frame for the head. The folio is folded all the same and the head
@@ -382,21 +382,26 @@ pub fn fails_head_frame<M: Machine>(env: &Env<'_, M>) -> Outcome {
 /// Fails the k-th store of a table entry, for every k: everything is put back,
 /// the head is the head (the accident of linux-hvo 1.8, "rollback").
 pub fn fails_each_store<M: Machine>(env: &Env<'_, M>) -> Outcome {
-    for (order, point) in [
-        (Order::of(7), FailPoint::VmemmapPte),
-        (Order::PMD, FailPoint::VmemmapPte),
-        (Order::of(12), FailPoint::VmemmapPte),
-        (Order::of(17), FailPoint::VmemmapPmd),
-    ] {
+    for order in [Order::of(7), Order::PMD, Order::of(12), Order::of(17)] {
         let head = env.compound(order)?;
-        if point == FailPoint::VmemmapPte {
-            env.fold(head, order)?;
-            env.unfold(head, order)?;
-        }
+        // After once there and back a block below order 15 has a table; a larger one
+        // has leaves again, if there were free 2 MiB blocks for them.
+        env.fold(head, order)?;
+        env.unfold(head, order)?;
+        let point = match paging::walk(env.m, env.m.root(), head.address()).level {
+            Level::Pte => FailPoint::VmemmapPte,
+            _ => FailPoint::VmemmapPmd,
+        };
         write_marks(env, head);
         let (data, before) = (head_data(env, head), env.snapshot());
         let mut stopped = 0;
-        for k in 0..vmemmap_pages(order) + 1 {
+        let pages = vmemmap_pages(order);
+        let step = usize::try_from(pages / 64).unwrap_or(1).max(1);
+        for k in (0..=pages).step_by(if point == FailPoint::VmemmapPmd {
+            1
+        } else {
+            step
+        }) {
             env.m.fail_nth(point, Some(k));
             let result = env
                 .mm

@@ -16,6 +16,7 @@ pub mod audit;
 pub mod buddy;
 pub mod compound_info;
 pub mod cost;
+pub mod gigantic;
 pub mod hugetlb;
 pub mod hvo;
 pub mod hvo_faults;
@@ -39,19 +40,20 @@ macro_rules! for_each_suite {
         $each! { vmemmap: base_is_aligned, round_trips, holes_are_not_mapped, misaligned_base_is_found,
             order_bounds, is_mapped_by_leaves }
         $each! { compound_info: matches_the_table, head_of_every_page, counts_load_first, folio_size }
-        $each! { hvo_orders:
-            order_07, order_08, order_09, order_10, order_11, order_12, order_13, order_14,
+        $each! { gigantic:
+            accounting_is_exact, fails_each_allocation, flags_of_every_page, mapped_data_survives,
             order_15, order_16, order_17, order_18, order_19, order_20, order_21, order_22 }
+        $each! { hvo_orders:
+            order_07, order_08, order_09, order_10, order_11, order_12, order_13, order_14 }
         $each! { hvo:
             tails_are_shared, head_data_survives, thousand_round_trips, out_of_order_restore,
             twice_is_refused, freed_frames_are_usable, batch_is_one_flush, refuses_what_it_must,
-            fails_each_allocation_2m, fails_each_allocation_1g, fails_head_frame,
+            fails_each_allocation_2m, fails_head_frame,
             fails_each_store, fails_each_restore_allocation }
         $each! { hvo_faults: tail_writes_fault, write_protect_off_control, head_is_writable,
             restored_tails_are_writable }
         $each! { hugetlb:
-            flags_of_every_page_2m, flags_of_every_page_1g, accounting_is_exact_2m,
-            accounting_is_exact_1g, mapped_data_survives_2m, mapped_data_survives_1g,
+            flags_of_every_page_2m, accounting_is_exact_2m, mapped_data_survives_2m,
             switch_concerns_later_folios,
             asks_for_more_than_fits, restore_failure_becomes_surplus, mixed_churn_until_full,
             round_robin_over_nodes }
