@@ -52,10 +52,27 @@ impl Firmware {
     }
 }
 
-/// The default command line, as it is on the images in the file `ramdisk`: a
-/// person can edit it on the stick. Some pages of both sizes on either node, so
-/// that the report has something to show.
-pub const DEFAULT_COMMAND_LINE: &str = "hugepagesz=1G hugepages=2 hugepagesz=2M hugepages=128 hugetlb_free_vmemmap=on selftest=on init=halt";
+/// What stands above the command line in the file `ramdisk`, for the person who
+/// edits it on the stick.
+const RAMDISK_HEADER: &str = "\
+# Tailfold's kernel command line: words in Linux's spelling, on any number of lines.
+# Behind # is comment. The kernel names words that it does not know, and goes on.
+";
+
+/// The default command line: some pages of both sizes, so that the report has
+/// something to show, and the self-tests.
+pub const DEFAULT_COMMAND_LINE: &str = "\
+hugetlb_free_vmemmap=on
+hugepagesz=1G hugepages=2
+hugepagesz=2M hugepages=128
+selftest=on
+init=halt";
+
+/// The text of the file `ramdisk` for `command_line`.
+#[must_use]
+pub fn ramdisk_text(command_line: &str) -> String {
+    format!("{RAMDISK_HEADER}{command_line}\n")
+}
 
 /// Disk images of one kernel, one for each [`Firmware`].
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,8 +111,9 @@ impl Images {
 /// What goes into an image beside kernel and boot loader.
 #[derive(Clone, Debug)]
 pub struct Contents {
-    /// The text of the file `ramdisk`.
-    pub command_line: String,
+    /// The text of the file `ramdisk`, from which the kernel takes its command line
+    /// if QEMU gives it none; see [`ramdisk_text`].
+    pub ramdisk: String,
     /// Least size of the framebuffer in pixels, width and height.
     pub framebuffer: Option<(u32, u32)>,
 }
@@ -103,7 +121,7 @@ pub struct Contents {
 impl Default for Contents {
     fn default() -> Self {
         Self {
-            command_line: DEFAULT_COMMAND_LINE.to_owned(),
+            ramdisk: ramdisk_text(DEFAULT_COMMAND_LINE),
             framebuffer: None,
         }
     }
@@ -135,8 +153,7 @@ pub fn kernel(workspace: &Workspace, profile: Profile) -> Result<PathBuf, Error>
     })
 }
 
-/// Writes the images of `kernel` with `contents` to `images`, for `firmware`
-/// only if given. The boot loader is compiled first, if this is the first time:
+/// Writes the images of `kernel` with `contents` to `images`. The boot loader is compiled first, if this is the first time:
 /// that takes minutes, and the progress is shown.
 ///
 /// # Errors
@@ -167,7 +184,7 @@ fn write_images_in(
     images: &Images,
 ) -> Result<(), Error> {
     let ramdisk = scratch.join("ramdisk");
-    std::fs::write(&ramdisk, format!("{}\n", contents.command_line))
+    std::fs::write(&ramdisk, &contents.ramdisk)
         .map_err(Error::io(format!("writing {}", ramdisk.display())))?;
     let mut command = std::process::Command::new(imager);
     command

@@ -121,7 +121,7 @@ pub struct MachineOptions {
     /// Boot this raw disk image, and build nothing
     #[arg(long, value_name = "FILE")]
     pub image: Option<PathBuf>,
-    /// Least framebuffer size that the boot loader asks for
+    /// A screen of about this size
     #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = resolution, conflicts_with = "image")]
     pub resolution: Option<(u32, u32)>,
 }
@@ -173,7 +173,7 @@ pub struct RunOptions {
     /// Wait for a debugger on port 1234 before the first instruction
     #[arg(long)]
     pub gdb: bool,
-    /// Save the screen as PNG once it has stopped changing, then end
+    /// Save the screen as PNG when the kernel has come to its verdict, then end
     #[arg(long, value_name = "FILE")]
     pub screenshot: Option<PathBuf>,
 }

@@ -14,7 +14,7 @@ use crate::firmware::Ovmf;
 use crate::ktap::Status;
 use crate::machine::{Bus, Machine, Serial};
 use crate::qemu::{self, Options};
-use crate::screen::{self, Shot};
+use crate::screen::{self, Shot, When};
 use crate::size::Size;
 use crate::workspace::Workspace;
 use crate::{usb, verdict};
@@ -29,7 +29,7 @@ const TEST_LIMIT: Duration = Duration::from_secs(900);
 const BENCH_LIMIT: Duration = Duration::from_secs(1800);
 
 /// RAM of `run` and `test`: enough for a 1 GiB folio on either node.
-const MEMORY: Size = Size::mib(4096);
+const MEMORY: Size = Size::mib(8192);
 
 /// RAM of `bench`: as in the measurement of Linux that it is compared with.
 const BENCH_MEMORY: Size = Size::mib(8192);
@@ -137,6 +137,11 @@ fn screenshot(
     let shot = Shot {
         file,
         limit: options.machine.limit(Some(RUN_LIMIT)).unwrap_or(RUN_LIMIT),
+        when: if machine.serial == Serial::None {
+            When::Still(screen::STILL)
+        } else {
+            When::Verdict
+        },
         log: options.machine.log.as_deref(),
     };
     screen::shoot(machine, &shot)?;
@@ -251,7 +256,7 @@ pub fn write_images(
                 "the kernel command line must be one line without control characters".to_owned(),
             ));
         }
-        text.clone_into(&mut contents.command_line);
+        contents.ramdisk = artifact::ramdisk_text(text);
     }
     let kernel = artifact::kernel(workspace, profile)?;
     let images = Images::at(workspace, stem);
@@ -288,6 +293,9 @@ fn prepare(
     if options.like_pc {
         machine.bus = Bus::Usb;
         machine.serial = Serial::None;
+    }
+    if let Some((width, height)) = options.resolution {
+        machine.video = Some(Size::of_screen(width, height));
     }
     machine.accelerator = accelerator(workspace, options)?;
     machine.arguments()?;

@@ -70,6 +70,9 @@ pub struct Machine {
     pub command_line: Option<String>,
     /// Where COM1 goes.
     pub serial: Serial,
+    /// Memory of the graphics card, which limits the size of its screen: whole
+    /// MiB, a power of two. QEMU's own 16 MiB if `None`.
+    pub video: Option<Size>,
     /// Show the screen in a window.
     pub display: bool,
     /// Wait for a debugger on TCP port 1234.
@@ -95,6 +98,7 @@ impl Machine {
             icount: false,
             command_line: None,
             serial: Serial::default(),
+            video: None,
             display: false,
             gdb: false,
             qmp: None,
@@ -234,7 +238,10 @@ impl Machine {
 
     fn consoles(&self, arguments: &mut Arguments) {
         // The screen, also when nobody looks at it: the kernel draws on it.
-        arguments.pair("-device", "VGA");
+        let memory = self
+            .video
+            .map(|size| format!(",vgamem_mb={}", size.bytes() >> 20));
+        arguments.pair("-device", format!("VGA{}", memory.unwrap_or_default()));
         if !self.display {
             arguments.pair("-display", "none");
         }
@@ -289,6 +296,13 @@ impl Arguments {
             .iter()
             .filter(move |group| group.first().is_some_and(|first| first == option))
             .filter_map(|group| group.get(1))
+    }
+}
+
+impl<'a> FromIterator<&'a str> for Arguments {
+    /// Arguments of one's own, each on a line.
+    fn from_iter<I: IntoIterator<Item = &'a str>>(words: I) -> Self {
+        Self(words.into_iter().map(|word| vec![word.into()]).collect())
     }
 }
 
@@ -423,6 +437,13 @@ mod tests {
         assert!(
             refused(|m| (m.icount, m.accelerator) = (true, Accelerator::Kvm)).contains("--icount")
         );
+    }
+
+    #[test]
+    fn a_small_screen_has_little_memory() {
+        let mut machine = machine();
+        machine.video = Some(Size::of_screen(800, 600));
+        assert_eq!(values(&machine, "-device")[1], "VGA,vgamem_mb=2");
     }
 
     #[test]

@@ -10,9 +10,11 @@ use serde_json::{Value, json};
 use crate::error::Error;
 use crate::machine::Machine;
 use crate::qemu::{Guest, Options};
+use crate::verdict;
 
-/// How long the picture must stay the same to be the last one.
-const STILL: Duration = Duration::from_secs(15);
+/// How long the picture must stay the same to be taken for the last one, in
+/// software emulation.
+pub const STILL: Duration = Duration::from_secs(15);
 
 /// How often it is looked at.
 const STEP: Duration = Duration::from_secs(1);
@@ -20,22 +22,35 @@ const STEP: Duration = Duration::from_secs(1);
 /// Longest time for one answer of QEMU.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
+/// When a picture is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum When {
+    /// When the kernel has given its verdict on serial, and the screen is the same
+    /// for a second.
+    Verdict,
+    /// When the screen has not changed for so long, usually [`STILL`]: a long test
+    /// or the firmware may look like the end.
+    Still(Duration),
+}
+
 /// A picture to be taken.
 #[derive(Clone, Copy, Debug)]
 pub struct Shot<'a> {
     /// Where to save it, as PNG.
     pub file: &'a Path,
-    /// Longest time to wait for the screen to stop changing.
+    /// When to take it.
+    pub when: When,
+    /// Longest time until then.
     pub limit: Duration,
     /// Where to write the serial port's output.
     pub log: Option<&'a Path>,
 }
 
-/// Runs `machine`, which must have a socket in [`Machine::qmp`], until its screen
-/// has not changed for 15 seconds, and saves the screen.
+/// Runs `machine`, which must have a socket in [`Machine::qmp`], until it is time for
+/// the picture, takes it, and ends the machine.
 ///
 /// # Errors
-/// [`Error::TimedOut`] if it never stops changing; [`Error::Io`]; [`Error::Qemu`]
+/// [`Error::TimedOut`] if that time does not come; [`Error::Io`]; [`Error::Qemu`]
 /// if the guest ends before that, or QEMU takes no pictures.
 pub fn shoot(machine: &Machine, shot: &Shot<'_>) -> Result<(), Error> {
     let Some(socket) = &machine.qmp else {
@@ -52,7 +67,7 @@ pub fn shoot(machine: &Machine, shot: &Shot<'_>) -> Result<(), Error> {
             ..Options::default()
         },
     )?;
-    let result = still_picture(&mut guest, socket, &file, shot.limit);
+    let result = still_picture(&mut guest, socket, &file, shot);
     let _ = std::fs::remove_file(socket);
     result
 }
@@ -61,8 +76,9 @@ fn still_picture(
     guest: &mut Guest,
     socket: &Path,
     file: &Path,
-    limit: Duration,
+    shot: &Shot<'_>,
 ) -> Result<(), Error> {
+    let limit = shot.limit;
     let started = Instant::now();
     let mut qmp = loop {
         match Qmp::connect(socket) {
@@ -87,8 +103,12 @@ fn still_picture(
             std::fs::read(file).map_err(Error::io(format!("reading {}", file.display())))?;
         match &last {
             Some((before, since)) if *before == picture => {
-                // The firmware's screen is still, too.
-                if since.elapsed() > STILL && (started.elapsed() > STILL * 2) {
+                let ready = match shot.when {
+                    When::Verdict => verdict::is_given(&guest.serial()),
+                    // The firmware's screen is still, too.
+                    When::Still(time) => since.elapsed() > time && started.elapsed() > time * 2,
+                };
+                if ready {
                     return Ok(());
                 }
             }
@@ -97,7 +117,12 @@ fn still_picture(
         if started.elapsed() > limit {
             return Err(Error::TimedOut {
                 limit,
-                last: "the screen still changes".to_owned(),
+                last: guest
+                    .serial()
+                    .lines()
+                    .last()
+                    .unwrap_or("none on serial, and the screen still changes")
+                    .to_owned(),
             });
         }
     }

@@ -31,6 +31,15 @@ impl Size {
         Self(n.checked_mul(1 << 20).expect("a size below 2^64 bytes"))
     }
 
+    /// Memory for a screen of `width` by `height` pixels of 32 bits: the least
+    /// power of two of MiB that holds them. QEMU's VGA offers what fits, and our
+    /// boot loader takes the greatest that is offered.
+    #[must_use]
+    pub fn of_screen(width: u32, height: u32) -> Self {
+        let bytes = u64::from(width) * u64::from(height) * 4;
+        Self::mib(bytes.div_ceil(1 << 20).next_power_of_two())
+    }
+
     /// The amount in bytes.
     #[must_use]
     pub const fn bytes(self) -> u64 {
@@ -139,6 +148,14 @@ mod tests {
         assert_eq!(Size::mib(4096).to_string(), "4G");
         assert_eq!(Size::mib(1536).to_string(), "1536M");
         assert_eq!(Size::new(1).to_string(), "1B");
+    }
+
+    #[test]
+    fn screens_fit() {
+        assert_eq!(Size::of_screen(800, 600), Size::mib(2));
+        assert_eq!(Size::of_screen(1024, 768), Size::mib(4));
+        assert_eq!(Size::of_screen(2560, 1600), Size::mib(16));
+        assert_eq!(Size::of_screen(1, 1), Size::mib(1));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::process::ExitStatus;
 
 use crate::error::Error;
 use crate::ktap::{self, Report, Status};
-use crate::qemu::{BANNER, End, Ended};
+use crate::qemu::{End, Ended};
 
 /// QEMU's status for a kernel whose self-tests passed: 0x10 written to `isa-debug-exit`.
 pub const PASS: i32 = 33;
@@ -96,10 +96,12 @@ pub fn finished(ended: &Ended) -> Result<ExitStatus, Error> {
     }
 }
 
-/// Whether the kernel came to its first word.
+/// Whether the kernel has come to its verdict, the last line of a boot with
+/// `init=halt`.
 #[must_use]
-pub fn has_booted(serial: &str) -> bool {
-    serial.contains(BANNER)
+pub fn is_given(serial: &str) -> bool {
+    const WORDS: [&str; 2] = ["Tailfold: PASS", "Tailfold: FAIL"];
+    WORDS.iter().any(|words| serial.contains(words))
 }
 
 #[cfg(test)]

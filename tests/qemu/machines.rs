@@ -1,0 +1,209 @@
+//! The machines.
+
+use std::path::Path;
+use std::time::Duration;
+
+use boot::artifact::Firmware;
+use boot::machine::Machine;
+use boot::size::Size;
+
+use crate::Bench;
+
+/// How long a machine may take; an idle host needs a tenth of it.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// A machine to boot, and what must be seen there.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    /// Name, first part of its tests' names.
+    pub(crate) name: String,
+    pub(crate) firmware: Firmware,
+    pub(crate) memory: Size,
+    pub(crate) nodes: u32,
+    pub(crate) cpu: &'static str,
+    /// Suites to run; empty for all.
+    pub(crate) suites: &'static [&'static str],
+    /// More words for the command line; `None` leaves the whole line to the
+    /// file `ramdisk`, which names [`Setup::suites`].
+    pub(crate) words: Option<&'static str>,
+    /// Cases that must not be skipped there: what the machine is for.
+    pub(crate) must_run: &'static [&'static str],
+    /// Parts of lines that must be in the log.
+    pub(crate) must_say: &'static [&'static str],
+    pub(crate) limit: Duration,
+}
+
+impl Setup {
+    fn new(name: impl Into<String>, firmware: Firmware, memory: Size) -> Self {
+        Self {
+            name: name.into(),
+            firmware,
+            memory,
+            nodes: 1,
+            cpu: "max",
+            suites: &[],
+            words: Some(""),
+            must_run: &[],
+            must_say: &["vmemmap: base=0xffffea0000000000 page_struct=64 "],
+            limit: LIMIT,
+        }
+    }
+
+    /// The kernel's command line; `None` if it comes with the image.
+    pub(crate) fn command_line(&self) -> Option<String> {
+        let globs: Vec<String> = self
+            .suites
+            .iter()
+            .map(|suite| format!("{suite}:*"))
+            .collect();
+        let selftest = if globs.is_empty() {
+            "on".to_owned()
+        } else {
+            globs.join(",")
+        };
+        self.words
+            .map(|words| format!("selftest={selftest} init=poweroff {words}"))
+    }
+
+    /// Whether its self-tests contain `case`, given as `suite:case`.
+    pub(crate) fn runs(&self, case: &str) -> bool {
+        self.suites.is_empty()
+            || case
+                .split_once(':')
+                .is_some_and(|(suite, _)| self.suites.contains(&suite))
+    }
+
+    /// The machine for QEMU.
+    pub(crate) fn machine(&self, bench: &Bench) -> Machine {
+        let images = match self.words {
+            Some(_) => &bench.images,
+            None => &bench.ramdisk_images,
+        };
+        let mut machine = machine(bench, images.get(self.firmware), self.firmware);
+        machine.memory = self.memory;
+        machine.nodes = self.nodes;
+        self.cpu.clone_into(&mut machine.cpu);
+        machine.command_line = self.command_line();
+        machine
+    }
+}
+
+/// A PC of 1 GiB that boots `disk`.
+pub(crate) fn machine(bench: &Bench, disk: &Path, firmware: Firmware) -> Machine {
+    let mut machine = Machine::new(disk.to_owned(), firmware);
+    machine.ovmf = bench.ovmf.clone();
+    machine.accelerator = bench.accelerator;
+    machine
+}
+
+/// Cases that need a 1 GiB folio, and so 4 GiB of RAM and a CPU with such pages.
+const GIGANTIC: &[&str] = &[
+    "hugetlb:accounting_is_exact_1g",
+    "hugetlb:flags_of_every_page_1g",
+    "hugetlb:mapped_data_survives_1g",
+];
+
+/// Cases that need more than one node.
+const NUMA: &[&str] = &["hugetlb:round_robin_over_nodes"];
+
+/// {BIOS, UEFI} x {1 node, 2 nodes, numa=fake=3} x {512 MiB, 4 GiB}, and one
+/// machine for each thing that these have not. The longest first: two run at once.
+pub(crate) fn all() -> Vec<Setup> {
+    let mut setups = extremes();
+    for firmware in [Firmware::Bios, Firmware::Uefi] {
+        for (memory, gigantic) in [(Size::mib(4096), true), (Size::mib(512), false)] {
+            for (nodes, count, words) in [
+                ("1node", 1, ""),
+                ("2nodes", 2, ""),
+                ("fake3", 1, "numa=fake=3"),
+            ] {
+                let name = format!("{}_{nodes}_{memory}", firmware.name());
+                let mut setup = Setup::new(name, firmware, memory);
+                setup.nodes = count;
+                setup.words = Some(words);
+                setup.must_run = match (gigantic, nodes) {
+                    (true, "1node") => GIGANTIC,
+                    (_, "1node") => &[],
+                    _ => NUMA,
+                };
+                setups.push(setup);
+            }
+        }
+    }
+    setups
+}
+
+fn extremes() -> Vec<Setup> {
+    let mut setups = Vec::new();
+
+    // 16 GiB blocks, the greatest there are, on one node and on each of two.
+    let mut setup = Setup::new("bios_1node_64G", Firmware::Bios, Size::mib(64 << 10));
+    setup.must_run = &["hvo_orders:order_21", "hvo_orders:order_22"];
+    setups.push(setup);
+
+    let mut setup = Setup::new("uefi_2nodes_64G", Firmware::Uefi, Size::mib(64 << 10));
+    setup.nodes = 2;
+    setup.suites = &["hvo_orders", "memory_map", "vmemmap"];
+    setup.must_run = &["hvo_orders:order_21"];
+    setups.push(setup);
+
+    // Half a terabyte: addresses above 2^39, a memmap of 8 GiB.
+    let mut setup = Setup::new("uefi_1node_512G", Firmware::Uefi, Size::mib(512 << 10));
+    setup.suites = &["memory_map", "vmemmap"];
+    setups.push(setup);
+
+    let mut setup = Setup::new("bios_1node_4G_qemu64", Firmware::Bios, Size::mib(4096));
+    setup.cpu = "qemu64";
+    setup.must_say = &["vmemmap: base=", "HugeTLB: registered 2.00 MiB page size"];
+    setups.push(setup);
+
+    for firmware in [Firmware::Bios, Firmware::Uefi] {
+        let name = format!("{}_1node_128M", firmware.name());
+        setups.push(Setup::new(name, firmware, Size::mib(128)));
+
+        let name = format!("{}_ramdisk_1G", firmware.name());
+        let mut setup = Setup::new(name, firmware, Size::mib(1024));
+        setup.words = None;
+        setup.suites = &["buddy", "paging"];
+        setup.must_say = &["Command line is from: ramdisk file"];
+        setups.push(setup);
+    }
+
+    // Each bad word is named, and the rest of the line still counts.
+    let mut setup = Setup::new("bios_bad_words_1G", Firmware::Bios, Size::mib(1024));
+    setup.suites = &["buddy"];
+    setup.words = Some(
+        "flurb=7 hugepages=many numa=fake=none mem=3 hugepagesz=3M init=shell \
+         hugetlb_free_vmemmap=perhaps mem=768M init=poweroff",
+    );
+    setup.must_say = &[
+        "flurb=7: ",
+        "hugepages=many: ",
+        "numa=fake=none: ",
+        "mem=3: ",
+        "hugepagesz=3M: ",
+        "init=shell: ",
+        "hugetlb_free_vmemmap=perhaps: ",
+        "mem=786432K: ",
+    ];
+    setups.push(setup);
+
+    // Pages of both sizes, per node, folded at boot: what the report shows.
+    let mut setup = Setup::new(
+        "uefi_2nodes_8G_hugepages",
+        Firmware::Uefi,
+        Size::mib(8 << 10),
+    );
+    setup.nodes = 2;
+    setup.words = Some(
+        "hugetlb_free_vmemmap=on hugepagesz=1G hugepages=0:1,1:2 hugepagesz=2M hugepages=0:64,1:32",
+    );
+    setup.must_say = &[
+        "HugeTLB: registered 2.00 MiB page size, pre-allocated 96 pages",
+        "HugeTLB: registered 1.00 GiB page size, pre-allocated 3 pages",
+        "HugeTLB: 28 KiB vmemmap can be freed for a 2.00 MiB page",
+        "HugeTLB: 16380 KiB vmemmap can be freed for a 1.00 GiB page",
+    ];
+    setups.push(setup);
+    setups
+}
