@@ -56,6 +56,7 @@ fn start(info: &'static mut BootInfo) -> ! {
     command_line(info);
 
     cpu::enable_protections();
+    cpu::enable_vectors();
     cpu::report();
     clock();
 

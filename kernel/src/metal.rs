@@ -37,7 +37,7 @@ macro_rules! load {
         // mapped memory of this kind; no reference is made (INV-1). Not `pure`, so
         // the compiler keeps it in its place.
         unsafe {
-            asm!($instruction, in("rdi") $at, out("rax") value,
+            asm!($instruction, at = in(reg) $at, value = lateout(reg) value,
                  options(nostack, preserves_flags));
         }
         value
@@ -49,7 +49,7 @@ macro_rules! store {
     ($at:expr, $value:expr, $instruction:literal) => {{
         // SAFETY: as for `load`, and the memory belongs to whoever calls.
         unsafe {
-            asm!($instruction, in("rdi") $at, in("rax") $value,
+            asm!($instruction, at = in(reg) $at, value = in(reg) $value,
                  options(nostack, preserves_flags));
         }
     }};
@@ -71,12 +71,12 @@ macro_rules! compare_exchange {
 impl Machine for Metal {
     #[inline]
     fn read_phys(&self, at: PhysAddr) -> u64 {
-        load!(direct(at), u64, "mov rax, [rdi]")
+        load!(direct(at), u64, "mov {value}, [{at}]")
     }
 
     #[inline]
     fn write_phys(&self, at: PhysAddr, value: u64) {
-        store!(direct(at), value, "mov [rdi], rax");
+        store!(direct(at), value, "mov [{at}], {value}");
     }
 
     #[inline]
@@ -97,32 +97,17 @@ impl Machine for Metal {
     }
 
     fn fill_phys(&self, at: PhysAddr, record: &[u64; 8], count: u64) {
-        if count == 0 {
-            return;
+        let (fours, rest) = if cpu::features().avx {
+            (count / 4, count % 4)
+        } else {
+            (0, count)
+        };
+        let to = direct(at);
+        if fours > 0 {
+            fill_vectors(to, record, fours);
         }
-        let [w0, w1, w2, w3, w4, w5, w6, w7] = *record;
-        // SAFETY: `count` records of 64 bytes of RAM that nothing else touches
-        // meanwhile, in the direct map. `count` is not 0.
-        unsafe {
-            asm!(
-                "2:",
-                "mov [rdi], {w0}",
-                "mov [rdi + 8], {w1}",
-                "mov [rdi + 16], {w2}",
-                "mov [rdi + 24], {w3}",
-                "mov [rdi + 32], {w4}",
-                "mov [rdi + 40], {w5}",
-                "mov [rdi + 48], {w6}",
-                "mov [rdi + 56], {w7}",
-                "add rdi, 64",
-                "dec rcx",
-                "jnz 2b",
-                w0 = in(reg) w0, w1 = in(reg) w1, w2 = in(reg) w2, w3 = in(reg) w3,
-                w4 = in(reg) w4, w5 = in(reg) w5, w6 = in(reg) w6, w7 = in(reg) w7,
-                inout("rdi") direct(at) => _,
-                inout("rcx") count => _,
-                options(nostack),
-            );
+        if rest > 0 {
+            fill_scalars(to + fours * 4 * 64, record, rest);
         }
     }
 
@@ -140,22 +125,22 @@ impl Machine for Metal {
 
     #[inline]
     fn load64(&self, at: VirtAddr) -> u64 {
-        load!(at.as_u64(), u64, "mov rax, [rdi]")
+        load!(at.as_u64(), u64, "mov {value}, [{at}]")
     }
 
     #[inline]
     fn load32(&self, at: VirtAddr) -> u32 {
-        load!(at.as_u64(), u32, "mov eax, [rdi]")
+        load!(at.as_u64(), u32, "mov {value:e}, [{at}]")
     }
 
     #[inline]
     fn store64(&self, at: VirtAddr, value: u64) {
-        store!(at.as_u64(), value, "mov [rdi], rax");
+        store!(at.as_u64(), value, "mov [{at}], {value}");
     }
 
     #[inline]
     fn store32(&self, at: VirtAddr, value: u32) {
-        store!(at.as_u64(), value, "mov [rdi], eax");
+        store!(at.as_u64(), value, "mov [{at}], {value:e}");
     }
 
     #[inline]
@@ -212,7 +197,7 @@ impl Machine for Metal {
             }
         }
         for _ in 0..rest {
-            store!(next, value, "mov [rdi], rax");
+            store!(next, value, "mov [{at}], {value}");
             next += stride;
         }
     }
@@ -290,6 +275,65 @@ impl Machine for Metal {
             Level::Info => console::Level::Info,
         };
         console::log(level, line);
+    }
+}
+
+/// Writes `record` `fours` times four times from `at` on, by stores of 32 bytes.
+fn fill_vectors(at: u64, record: &[u64; 8], fours: u64) {
+    // SAFETY: `4 * fours` records of 64 bytes of RAM that nothing else touches
+    // meanwhile, in the direct map, at a multiple of 64. `fours` is not 0. AVX is on
+    // (`cpu::enable_vectors`); no other code uses its registers, interrupt handlers
+    // included, because the target is soft-float.
+    unsafe {
+        asm!(
+            "vmovdqu ymm0, [{record}]",
+            "vmovdqu ymm1, [{record} + 32]",
+            "2:",
+            "vmovdqa [rdi], ymm0",
+            "vmovdqa [rdi + 32], ymm1",
+            "vmovdqa [rdi + 64], ymm0",
+            "vmovdqa [rdi + 96], ymm1",
+            "vmovdqa [rdi + 128], ymm0",
+            "vmovdqa [rdi + 160], ymm1",
+            "vmovdqa [rdi + 192], ymm0",
+            "vmovdqa [rdi + 224], ymm1",
+            "add rdi, 256",
+            "dec rcx",
+            "jnz 2b",
+            "vzeroupper",
+            record = in(reg) record.as_ptr(),
+            inout("rdi") at => _,
+            inout("rcx") fours => _,
+            options(nostack),
+        );
+    }
+}
+
+/// Writes `record` `count` times from `at` on, by stores of 8 bytes.
+fn fill_scalars(at: u64, record: &[u64; 8], count: u64) {
+    let [w0, w1, w2, w3, w4, w5, w6, w7] = *record;
+    // SAFETY: `count` records of 64 bytes of RAM that nothing else touches
+    // meanwhile, in the direct map. `count` is not 0.
+    unsafe {
+        asm!(
+            "2:",
+            "mov [rdi], {w0}",
+            "mov [rdi + 8], {w1}",
+            "mov [rdi + 16], {w2}",
+            "mov [rdi + 24], {w3}",
+            "mov [rdi + 32], {w4}",
+            "mov [rdi + 40], {w5}",
+            "mov [rdi + 48], {w6}",
+            "mov [rdi + 56], {w7}",
+            "add rdi, 64",
+            "dec rcx",
+            "jnz 2b",
+            w0 = in(reg) w0, w1 = in(reg) w1, w2 = in(reg) w2, w3 = in(reg) w3,
+            w4 = in(reg) w4, w5 = in(reg) w5, w6 = in(reg) w6, w7 = in(reg) w7,
+            inout("rdi") at => _,
+            inout("rcx") count => _,
+            options(nostack),
+        );
     }
 }
 

@@ -303,6 +303,15 @@ impl VirtAddr {
         Self(self.0 & !(bytes - 1))
     }
 
+    /// With the bits that are clear in `mask` cleared. Bits 63..47 of `mask` are
+    /// set, so the address stays canonical without a check.
+    #[inline]
+    #[must_use]
+    pub(crate) const fn masked(self, mask: u64) -> Self {
+        debug_assert!(mask >> 47 == 0x1_ffff);
+        Self(self.0 & mask)
+    }
+
     /// Rounded up to a multiple of `bytes`, a power of two.
     #[inline]
     #[must_use]

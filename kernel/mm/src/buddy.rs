@@ -179,16 +179,34 @@ impl Buddy {
         self.insert_merged(m, block, order);
     }
 
-    /// Takes back `pages` frames from `first` on that are each an allocation of
-    /// order 0, all of this node, in the largest blocks that they form.
-    pub fn free_range<M: Machine>(&mut self, m: &M, first: Pfn, pages: u64) {
-        let range = PfnRange::new(first, first.offset(pages));
-        for pfn in range.iter() {
+    /// Takes back the frames of `range`, each an allocation of order 0, in the
+    /// largest blocks that they form, up to the first that another node owns. The
+    /// first is this node's. Returns how many were taken.
+    ///
+    /// # Panics
+    /// As [`Buddy::free`] does.
+    pub fn free_run<M: Machine>(&mut self, m: &M, range: PfnRange) -> u64 {
+        let own = Flags::empty().with_node(self.node);
+        let foreign = range.iter().find(|&pfn| {
+            let page = self.memmap.page(pfn);
+            let flags = page.flags(m);
+            // One look settles the usual case; the rest is for `take_mark` to name.
+            let plain = flags == own && allocated_order(m, page) == Some(Order::PAGE);
+            if plain && !page::PAGE_CHECKS {
+                page.set_index(m, 0);
+                return false;
+            }
+            if flags.node() != self.node && pfn != range.start {
+                return true;
+            }
             self.take_mark(m, pfn, Order::PAGE);
-        }
-        for (block, order) in range.blocks(Order::MAX) {
+            false
+        });
+        let run = PfnRange::new(range.start, foreign.unwrap_or(range.end));
+        for (block, order) in run.blocks(Order::MAX) {
             self.insert_merged(m, block, order);
         }
+        run.pages()
     }
 
     /// Makes every frame of the allocated block an allocation of its own.

@@ -219,15 +219,9 @@ impl<M: Machine> FrameSource<M> for Nodes {
         let mut left = PfnRange::new(first, first.offset(pages));
         // Neighbours in number may belong to different nodes.
         while !left.is_empty() {
-            let node = self.memmap.page(left.start).node(m);
-            let other = |pfn: &Pfn| self.memmap.page(*pfn).node(m) != node;
-            let end = left.iter().find(other).unwrap_or(left.end);
-            let pages = PfnRange::new(left.start, end).pages();
-            self.owner(m, left.start)
-                .buddy
-                .lock(m)
-                .free_range(m, left.start, pages);
-            left.start = end;
+            let mut buddy = self.owner(m, left.start).buddy.lock(m);
+            let freed = buddy.free_run(m, left);
+            left.start = left.start.offset(freed);
         }
     }
 }

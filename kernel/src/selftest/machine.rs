@@ -1,13 +1,15 @@
 //! The machine itself, as the rest relies on it: protections, tables, faults.
 
-use ktest::{Outcome, check, check_eq, ktest};
-use mm::addr::VirtAddr;
+use ktest::{Outcome, check, check_eq, ktest, skip};
+use mm::addr::{NodeId, Order, VirtAddr};
+use mm::frames::{FrameSource as _, Placement};
 use mm::machine::{Machine as _, Probe};
 use mm::paging::{self, Level, Pte, PteFlags};
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
 
 use crate::arch::x86_64::{cpu, layout, stack, trap};
 use crate::metal::Metal;
+use crate::state::MM;
 
 /// Calls `each` with every leaf of the live tables.
 fn for_each_leaf(each: &mut dyn FnMut(VirtAddr, Level, Pte) -> Outcome) -> Outcome {
@@ -123,7 +125,30 @@ ktest! { suite = machine;
         }
     }
 
-    /// Strided stores and record fills touch what they should, and nothing beside.
+    /// Records are stored as often as asked, and nothing beside them.
+    fn records_are_filled() {
+        // Counts around the four records that vector registers store at once.
+        let record = [1, 2, 3, 4, 5, 6, 7, 8];
+        let frame = MM.nodes.alloc(&Metal, Order::PAGE, Placement::Prefer(NodeId::ZERO));
+        let Some(frame) = frame else { skip!("no free frame") };
+        let mut wrong = None;
+        for count in [0_u64, 1, 3, 4, 5, 8, 62] {
+            Metal.fill_words(frame.phys(), u64::MAX, 512);
+            Metal.fill_phys(frame.phys().offset(64), &record, count);
+            for n in 0..512 {
+                let inside = (8..8 + 8 * count).contains(&n);
+                let expected = if inside { n % 8 + 1 } else { u64::MAX };
+                let found = Metal.read_phys(frame.phys().offset(n * 8));
+                if found != expected {
+                    wrong = Some((count, n, found));
+                }
+            }
+        }
+        MM.nodes.free(&Metal, frame, Order::PAGE);
+        check_eq!(wrong, None, "count, word, found");
+    }
+
+    /// Strided stores store what and where they say.
     fn bulk_stores() {
         for count in [0_u64, 1, 7, 8, 9, 16, 23] {
             let words = alloc::vec![1_u64; 8 * 24];

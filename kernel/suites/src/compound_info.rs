@@ -1,7 +1,7 @@
 //! The mask in compound_info, and the folio functions on top of it.
 
 use ktest::{Outcome, check, check_eq};
-use mm::addr::Order;
+use mm::addr::{Order, VirtAddr};
 use mm::machine::Machine;
 use mm::page::{self, CompoundInfo, vmemmap_pages};
 
@@ -23,15 +23,17 @@ pub fn matches_the_table<M: Machine>(_env: &Env<'_, M>) -> Outcome {
         check!(info.is_tail());
         check_eq!(info.order(), Some(order));
         let bytes = order.pages() * 64;
-        let head = 0xffff_ea00_0000_0000 + 3 * bytes;
+        let head = VirtAddr::new(0xffff_ea00_0000_0000 + 3 * bytes);
         for offset in [64, bytes / 2, bytes - 64] {
-            check_eq!(info.head_address(head + offset), head, "order {order}");
+            check_eq!(
+                info.head_address(head.offset(offset)),
+                head,
+                "order {order}"
+            );
         }
     }
-    check_eq!(
-        CompoundInfo::NONE.head_address(0xffff_ea00_dead_bec0),
-        0xffff_ea00_dead_bec0
-    );
+    let own = VirtAddr::new(0xffff_ea00_dead_bec0);
+    check_eq!(CompoundInfo::NONE.head_address(own), own);
     Ok(())
 }
 

@@ -15,7 +15,6 @@ mod env;
 pub mod audit;
 pub mod buddy;
 pub mod compound_info;
-pub mod cost;
 pub mod gigantic;
 pub mod hugetlb;
 pub mod hvo;

@@ -8,7 +8,7 @@
 
 use super::flags::Flags;
 use super::layout::{HEAD_PAGES, Page, STRUCT_PAGE_SIZE};
-use crate::addr::Order;
+use crate::addr::{Order, VirtAddr};
 use crate::machine::Machine;
 
 /// The word at offset 8 of a struct page.
@@ -55,9 +55,8 @@ impl CompoundInfo {
     /// this word. No branch: for a page that is no tail the mask becomes all ones.
     #[inline]
     #[must_use]
-    pub const fn head_address(self, own: u64) -> u64 {
-        let mask = (self.0 & 1).wrapping_sub(1) | self.0;
-        own & mask
+    pub const fn head_address(self, own: VirtAddr) -> VirtAddr {
+        own.masked((self.0 & 1).wrapping_sub(1) | self.0)
     }
 
     /// The order of the compound page, if this is a tail's word.

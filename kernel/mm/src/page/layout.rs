@@ -256,9 +256,7 @@ impl Page {
     /// itself. One load and no branch.
     #[inline]
     pub fn compound_head<M: Machine>(self, m: &M) -> Self {
-        Self(VirtAddr::new(
-            self.compound_info(m).head_address(self.0.as_u64()),
-        ))
+        Self(self.compound_info(m).head_address(self.0))
     }
 
     /// The node whose RAM the page is. True for a folded tail too: a shared tail
