@@ -50,8 +50,10 @@ fn row(what: &str, unit: &str, ticks: u64) {
 
 /// Measures everything and prints the table.
 pub(crate) fn run() {
-    let (hz, _) = tsc::calibrate();
-    log!("bench: a tick is {} ps", 1_000_000_000_000 / hz.max(1));
+    log!(
+        "bench: a tick is {} ps",
+        1_000_000_000_000 / tsc::hz().max(1)
+    );
     let pages = MM.nodes.total_present();
     let ticks = MEMMAP_TICKS.load(Ordering::Relaxed);
     let per_gib = u128::from(ticks) * u128::from(Order::PUD.pages()) / u128::from(pages.max(1));

@@ -1,5 +1,6 @@
 //! The self-tests: those of `mm` on this machine, and the kernel's own.
 
+mod acpi;
 mod console;
 mod firmware;
 mod machine;

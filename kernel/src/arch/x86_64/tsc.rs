@@ -35,9 +35,14 @@ pub(crate) fn start() {
     START.store(cycles(), Ordering::Relaxed);
 }
 
+/// Cycles per second; 0 until [`calibrate`] has run.
+pub(crate) fn hz() -> u64 {
+    HZ.load(Ordering::Relaxed)
+}
+
 /// Microseconds since [`start`]; 0 until [`calibrate`] has run.
 pub(crate) fn micros() -> u64 {
-    let hz = HZ.load(Ordering::Relaxed);
+    let hz = hz();
     if hz == 0 {
         return 0;
     }
@@ -64,8 +69,9 @@ const PLAUSIBLE_HZ: core::ops::Range<u64> = 10_000_000..20_000_000_000;
 const PIT_HZ: u64 = 1_193_182;
 /// Timer ticks to measure over: about 10 ms.
 const TICKS: u16 = 11_932;
-/// Polls before the timer counts as absent: a poll takes a microsecond on a PC.
-const MAX_POLLS: u32 = 1_000_000;
+/// Polls before the timer counts as absent. A poll takes a microsecond on a PC, and
+/// under an emulator that counts instructions as few as 8 ns.
+const MAX_POLLS: u32 = 5_000_000;
 
 /// Counts cycles while channel 2 of the 8254 runs down, as PCs have done it since
 /// there were cycles to count. `None` if the timer does not answer, or nonsense.

@@ -81,9 +81,13 @@ impl<'a> Tables<'a> {
         // any bytes make one.
         let rsdp = unsafe { &*head.as_ptr().cast::<Rsdp>() };
         if rsdp.signature() == *b"RSD PTR " && rsdp.revision() > 0 {
-            // The checksum covers as many bytes as it says itself.
+            // The sum is taken over as many bytes as the pointer says itself: over
+            // none, it would always be right.
             let len = usize::try_from(rsdp.length()).unwrap_or(usize::MAX);
-            bytes(readable, "RSDP", at, len.max(size_of::<Rsdp>()))?;
+            if len < size_of::<Rsdp>() {
+                return Err(Error::Invalid("RSDP", AcpiError::RsdpInvalidChecksum));
+            }
+            bytes(readable, "RSDP", at, len)?;
         }
         rsdp.validate().map_err(|why| Error::Invalid("RSDP", why))?;
         let (at, what, signature, entry_bytes) = match rsdp.revision() {
@@ -141,7 +145,12 @@ fn table(
     // SAFETY: as for the root pointer.
     let header = unsafe { &*head.as_ptr().cast::<SdtHeader>() };
     let len = usize::try_from(header.length()).unwrap_or(usize::MAX);
-    let whole = bytes(readable, what, at, len.max(size_of::<SdtHeader>()))?;
+    if len < size_of::<SdtHeader>() {
+        // As above: a sum over fewer bytes says nothing.
+        let why = AcpiError::SdtInvalidChecksum(signature);
+        return Err(Error::Invalid(what, why));
+    }
+    let whole = bytes(readable, what, at, len)?;
     // SAFETY: as above, of the whole table this time.
     let header = unsafe { &*whole.as_ptr().cast::<SdtHeader>() };
     // SAFETY: as many bytes as the length says are there.
