@@ -28,9 +28,10 @@ pub(crate) fn end(init: Init, tested: Option<Run>) -> ! {
             totals.skip
         );
     }
-    match verdict {
-        Verdict::Pass => log!("Tailfold: PASS"),
-        Verdict::Fail => warn!("Tailfold: FAIL"),
+    match (verdict, &tested) {
+        (_, None) => log!("Tailfold: self-tests did not run"),
+        (Verdict::Pass, _) => log!("Tailfold: PASS"),
+        (Verdict::Fail, _) => warn!("Tailfold: FAIL"),
     }
     match init {
         Init::Halt => {

@@ -1,6 +1,6 @@
 //! One text, three places: the serial port, the screen, and a ring in memory.
 //!
-//! Whole lines go to all of them under one lock. [`log!`] puts Linux's time stamp
+//! Whole lines go to all of them under one lock. `log!` puts Linux's time stamp
 //! in front; [`raw_line`] does not, for KTAP.
 
 mod bar;

@@ -1,4 +1,4 @@
-//! The interrupt descriptor table: all 256 vectors lead to [`trap`](super::trap).
+//! The interrupt descriptor table: all 256 vectors lead to [`trap`].
 #![expect(unsafe_code, reason = "installs handler addresses")]
 
 use spin::Once;
