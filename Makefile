@@ -4,8 +4,10 @@
 run: setup
 	@cargo run --quiet -- run $(ARGS)
 
+# The QEMU matrix last: its totals end the log.
 test: setup check
-	cargo test --no-fail-fast
+	cargo test --no-fail-fast -p boot -p ktest -p mm -p suites -p testkit
+	cargo test -p tests --test qemu
 
 image: setup
 	@cargo run --quiet -- image $(ARGS)
