@@ -4,8 +4,9 @@ use mm::cmdline::Init;
 
 use crate::arch::x86_64::exit::{self, Verdict};
 use crate::arch::x86_64::{cpu, irq};
+use crate::console::Level;
 use crate::selftest::Run;
-use crate::{bench, console, log, report, warn};
+use crate::{bench, console, log, report};
 
 /// Shows the result and does what `init` says. `tested` is what came of the
 /// self-tests, if they ran.
@@ -19,20 +20,19 @@ pub(crate) fn end(init: Init, tested: Option<Run>) -> ! {
         console::new_page();
         report::print();
         for line in failed {
-            warn!("{line}");
+            console::result_line(Level::Warn, format_args!("{line}"));
         }
-        log!(
+        console::raw_line(format_args!(
             "Self-tests: {} passed, {} failed, {} skipped",
-            totals.pass,
-            totals.fail,
-            totals.skip
-        );
+            totals.pass, totals.fail, totals.skip
+        ));
     }
-    match (verdict, &tested) {
-        (_, None) => log!("Tailfold: self-tests did not run"),
-        (Verdict::Pass, _) => log!("Tailfold: PASS"),
-        (Verdict::Fail, _) => warn!("Tailfold: FAIL"),
-    }
+    let (level, text) = match (verdict, &tested) {
+        (_, None) => (Level::Info, "self-tests did not run"),
+        (Verdict::Pass, _) => (Level::Info, "PASS"),
+        (Verdict::Fail, _) => (Level::Warn, "FAIL"),
+    };
+    console::result_line(level, format_args!("Tailfold: {text}"));
     match init {
         Init::Halt => {
             log!("init=halt: idle, with everything in place");

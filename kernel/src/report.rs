@@ -11,7 +11,6 @@ use spin::Once;
 
 use crate::arch::x86_64::layout;
 use crate::console::{Bar, Colour, raw_line};
-use crate::log;
 use crate::metal::Metal;
 use crate::state::{self, MM};
 
@@ -43,7 +42,7 @@ pub(crate) fn print() {
         direct_map: VirtAddr::new(layout::DIRECT_MAP),
         cr3: Metal.root().phys(),
     };
-    log!("{line}");
+    raw_line(format_args!("{line}"));
 }
 
 /// Length of a bar in characters.

@@ -114,9 +114,14 @@ pub(crate) fn log(level: Level, line: fmt::Arguments<'_>) {
     write_line(level, shown, format_args!("[{s:5}.{us:06}] {line}"));
 }
 
-/// One line as it is.
+/// One line as it is, shown whatever the command line says.
 pub(crate) fn raw_line(line: fmt::Arguments<'_>) {
-    write_line(Level::Info, true, line);
+    result_line(Level::Info, line);
+}
+
+/// As [`raw_line`], in the colour of `level`.
+pub(crate) fn result_line(level: Level, line: fmt::Arguments<'_>) {
+    write_line(level, true, line);
 }
 
 fn write_line(level: Level, shown: bool, line: fmt::Arguments<'_>) {

@@ -20,7 +20,7 @@ use crate::state;
 pub(crate) struct Run {
     /// The numbers.
     pub(crate) totals: Totals,
-    /// The first results that are not ok, as KTAP has them.
+    /// The first lines that say why the run is no pass, as they were printed.
     pub(crate) failed: Vec<String>,
 }
 
@@ -54,7 +54,8 @@ impl Output for Recorder {
         KtapLines.line(line);
         if self.0.len() < KEPT {
             let line = line.to_string();
-            if line.trim_start().starts_with("not ok") {
+            let text = line.trim_start();
+            if text.starts_with("not ok") || text.starts_with("# selftest=") {
                 self.0.push(line);
             }
         }
