@@ -12,7 +12,6 @@ extern crate alloc;
 
 mod env;
 
-pub mod audit;
 pub mod buddy;
 pub mod compound_info;
 pub mod gigantic;
@@ -23,6 +22,7 @@ pub mod hvo_orders;
 pub mod memory_map;
 pub mod paging;
 pub mod vmemmap;
+pub mod vmemmap_audit;
 
 pub use env::{Env, Random};
 
@@ -56,6 +56,6 @@ macro_rules! for_each_suite {
             switch_concerns_later_folios,
             asks_for_more_than_fits, restore_failure_becomes_surplus, mixed_churn_until_full,
             round_robin_over_nodes }
-        $each! { audit: finds_nothing, notices_damage }
+        $each! { vmemmap_audit: finds_nothing, notices_damage }
     };
 }

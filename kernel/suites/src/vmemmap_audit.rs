@@ -1,11 +1,13 @@
 //! The audit of everything (INV-6), and whether it would notice.
+//!
+//! By its name the last suite, so that it audits what all others left behind.
 
 use alloc::vec::Vec;
 
 use ktest::{Outcome, check, fail, skip};
 use mm::addr::{Order, PAGE_SIZE, Pfn};
 use mm::audit::{self, Check, Report};
-use mm::machine::Machine;
+use mm::machine::{Level, Machine};
 use mm::page::Flags;
 use mm::paging::{self, Pte, PteFlags};
 
@@ -49,6 +51,7 @@ pub fn finds_nothing<M: Machine>(env: &Env<'_, M>) -> Outcome {
     check!(report.is_ok(), "{report}");
     let after = run(env)?;
     check!(after.is_ok(), "{after}");
+    env.m.log(Level::Info, format_args!("{after}"));
     Ok(())
 }
 
