@@ -121,8 +121,8 @@ pub struct MachineOptions {
     /// Boot this raw disk image, and build nothing
     #[arg(long, value_name = "FILE")]
     pub image: Option<PathBuf>,
-    /// A screen of about this size
-    #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = resolution, conflicts_with = "image")]
+    /// Size of the screen (with --uefi; the boot loader for BIOS takes 1280x720 or less)
+    #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = resolution)]
     pub resolution: Option<(u32, u32)>,
 }
 
@@ -201,7 +201,7 @@ pub struct ImageOptions {
     /// The default command line that goes into the images' file `ramdisk`
     #[arg(long, short = 'a', value_name = "TEXT")]
     pub append: Option<String>,
-    /// Least framebuffer size that the boot loader asks for
+    /// Least screen size that the boot loader asks UEFI for; else the screen's own
     #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = resolution)]
     pub resolution: Option<(u32, u32)>,
 }

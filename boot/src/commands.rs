@@ -294,9 +294,7 @@ fn prepare(
         machine.bus = Bus::Usb;
         machine.serial = Serial::None;
     }
-    if let Some((width, height)) = options.resolution {
-        machine.video = Some(Size::of_screen(width, height));
-    }
+    machine.screen = options.resolution;
     machine.accelerator = accelerator(workspace, options)?;
     machine.arguments()?;
     machine.disk = match &options.image {
@@ -308,7 +306,7 @@ fn prepare(
             )));
         }
         None if options.dry_run => Images::at(workspace, stem).get(firmware).to_owned(),
-        None => write_images(workspace, profile, None, options.resolution, stem)?
+        None => write_images(workspace, profile, None, None, stem)?
             .get(firmware)
             .to_owned(),
     };

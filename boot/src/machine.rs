@@ -70,9 +70,9 @@ pub struct Machine {
     pub command_line: Option<String>,
     /// Where COM1 goes.
     pub serial: Serial,
-    /// Memory of the graphics card, which limits the size of its screen: whole
-    /// MiB, a power of two. QEMU's own 16 MiB if `None`.
-    pub video: Option<Size>,
+    /// Pixels of the screen, width and height. UEFI takes the size that the screen
+    /// prefers; our boot loader for BIOS takes the greatest up to 1280x720.
+    pub screen: Option<(u32, u32)>,
     /// Show the screen in a window.
     pub display: bool,
     /// Wait for a debugger on TCP port 1234.
@@ -98,7 +98,7 @@ impl Machine {
             icount: false,
             command_line: None,
             serial: Serial::default(),
-            video: None,
+            screen: None,
             display: false,
             gdb: false,
             qmp: None,
@@ -238,10 +238,12 @@ impl Machine {
 
     fn consoles(&self, arguments: &mut Arguments) {
         // The screen, also when nobody looks at it: the kernel draws on it.
-        let memory = self
-            .video
-            .map(|size| format!(",vgamem_mb={}", size.bytes() >> 20));
-        arguments.pair("-device", format!("VGA{}", memory.unwrap_or_default()));
+        let screen = self.screen.map(|(width, height)| {
+            let memory = Size::of_screen(width, height).max(Size::mib(16));
+            let memory = memory.bytes() >> 20;
+            format!(",xres={width},yres={height},vgamem_mb={memory}")
+        });
+        arguments.pair("-device", format!("VGA{}", screen.unwrap_or_default()));
         if !self.display {
             arguments.pair("-display", "none");
         }
@@ -440,10 +442,18 @@ mod tests {
     }
 
     #[test]
-    fn a_small_screen_has_little_memory() {
+    fn a_large_screen_has_the_memory_it_needs() {
         let mut machine = machine();
-        machine.video = Some(Size::of_screen(800, 600));
-        assert_eq!(values(&machine, "-device")[1], "VGA,vgamem_mb=2");
+        machine.screen = Some((800, 600));
+        assert_eq!(
+            values(&machine, "-device")[1],
+            "VGA,xres=800,yres=600,vgamem_mb=16"
+        );
+        machine.screen = Some((3840, 2160));
+        assert_eq!(
+            values(&machine, "-device")[1],
+            "VGA,xres=3840,yres=2160,vgamem_mb=32"
+        );
     }
 
     #[test]

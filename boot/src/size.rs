@@ -32,8 +32,7 @@ impl Size {
     }
 
     /// Memory for a screen of `width` by `height` pixels of 32 bits: the least
-    /// power of two of MiB that holds them. QEMU's VGA offers what fits, and our
-    /// boot loader takes the greatest that is offered.
+    /// power of two of MiB that holds them.
     #[must_use]
     pub fn of_screen(width: u32, height: u32) -> Self {
         let bytes = u64::from(width) * u64::from(height) * 4;

@@ -98,9 +98,10 @@ pub(crate) fn machine(bench: &Bench, disk: &Path, firmware: Firmware) -> Machine
 
 /// Cases that need a 1 GiB folio, and so 4 GiB of RAM and a CPU with such pages.
 const GIGANTIC: &[&str] = &[
-    "hugetlb:accounting_is_exact_1g",
-    "hugetlb:flags_of_every_page_1g",
-    "hugetlb:mapped_data_survives_1g",
+    "gigantic:accounting_is_exact",
+    "gigantic:fails_each_allocation",
+    "gigantic:flags_of_every_page",
+    "gigantic:mapped_data_survives",
 ];
 
 /// Cases that need more than one node.
@@ -138,13 +139,13 @@ fn extremes() -> Vec<Setup> {
 
     // 16 GiB blocks, the greatest there are, on one node and on each of two.
     let mut setup = Setup::new("bios_1node_64G", Firmware::Bios, Size::mib(64 << 10));
-    setup.must_run = &["hvo_orders:order_21", "hvo_orders:order_22"];
+    setup.must_run = &["gigantic:order_21", "gigantic:order_22"];
     setups.push(setup);
 
     let mut setup = Setup::new("uefi_2nodes_64G", Firmware::Uefi, Size::mib(64 << 10));
     setup.nodes = 2;
-    setup.suites = &["hvo_orders", "memory_map", "vmemmap"];
-    setup.must_run = &["hvo_orders:order_21"];
+    setup.suites = &["gigantic", "memory_map", "vmemmap"];
+    setup.must_run = &["gigantic:order_21"];
     setups.push(setup);
 
     // Half a terabyte: addresses above 2^39, a memmap of 8 GiB.

@@ -41,11 +41,11 @@ pub(crate) fn trials(bench: &Arc<Bench>) -> Vec<Trial> {
         );
     }
     for (firmware, width, height) in [
-        (Firmware::Uefi, 800, 600),
-        (Firmware::Uefi, 1152, 864),
+        (Firmware::Uefi, 640, 480),
+        (Firmware::Uefi, 1024, 768),
         (Firmware::Uefi, 1920, 1080),
         (Firmware::Uefi, 2560, 1600),
-        (Firmware::Bios, 800, 600),
+        (Firmware::Bios, 1280, 720),
     ] {
         trial(
             format!("{}_screen_{width}x{height}", firmware.name()),
@@ -131,13 +131,13 @@ fn stick(bench: &Bench, firmware: Firmware) -> Result<(), Failed> {
     }
 }
 
-/// On a screen of about this size: when the kernel has come to its verdict, text
+/// On a screen of this size: when the kernel has come to its verdict, text
 /// and bars are on it. (Serial tells when to look; the sticks above have none.)
 fn picture(bench: &Bench, firmware: Firmware, width: u32, height: u32) -> Result<(), Failed> {
     let name = format!("pc::screen_{}_{width}x{height}", firmware.name());
     let mut machine = machine(bench, bench.images.get(firmware), firmware);
     machine.bus = Bus::Usb;
-    machine.video = Some(Size::of_screen(width, height));
+    machine.screen = Some((width, height));
     machine.command_line =
         Some("hugetlb_free_vmemmap=on hugepages=64 selftest=buddy:* init=halt".to_owned());
     machine.qmp = Some(bench.workspace.target_dir("qmp")?.join(&name[4..]));
@@ -156,7 +156,7 @@ fn picture(bench: &Bench, firmware: Firmware, width: u32, height: u32) -> Result
     drop(slot);
     let drawn = Drawn::read(&file)?;
     let bad = |what: &str| Failed::from(format!("{what}: {drawn:?} in {}", file.display()));
-    if firmware == Firmware::Uefi && (drawn.width, drawn.height) != (width, height) {
+    if (drawn.width, drawn.height) != (width, height) {
         return Err(bad("the screen has another size"));
     }
     if drawn.rows < 10 * LINE {
