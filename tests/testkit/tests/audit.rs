@@ -236,6 +236,16 @@ fn sections_and_holes() {
 }
 
 #[test]
+fn holes_within_a_section() {
+    let s = Scene::new();
+    // 576 MiB is where node 1's first range ends, in the middle of a section.
+    let page = s.w.memmap().page(Pfn::new(600 << 8));
+    let report = s.with(s.word_at(page, 0), |flags| flags & !1);
+    let text = "a page of a hole that is not reserved";
+    expect(&report, Check::HoleNotReserved, virt(page, 0), text);
+}
+
+#[test]
 fn a_folded_block_under_a_leaf() {
     let s = Scene::new();
     // A block that has its section, and so its leaf, to itself.

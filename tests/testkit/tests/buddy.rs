@@ -37,11 +37,12 @@ struct Model {
 
 impl Model {
     fn new() -> Self {
-        // 20 MiB and a bit on node 0, a hole, 9 MiB and 3 MiB on node 1.
+        // The nodes meet at an odd MiB, in the middle of what would be a larger block;
+        // behind a hole node 1 has some more.
         let w = World::builder()
             .ram(0, 0, 21)
-            .ram(1, 256, 265)
-            .ram(1, 270, 273)
+            .ram(1, 21, 29)
+            .ram(1, 256, 259)
             .boot();
         let mut free: BTreeMap<u8, FreeFrames> = BTreeMap::new();
         for node in 0..2 {

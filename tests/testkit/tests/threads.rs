@@ -58,6 +58,27 @@ fn one_cpu_makes_the_shared_tail() {
     }
 }
 
+/// Of all CPUs that replace the same 2 MiB leaf at once one wins, and no fold is
+/// lost.
+#[test]
+fn one_cpu_splits_the_leaf() {
+    let order = Order::of(7);
+    for _ in 0..64 {
+        let w = World::builder().ram(0, 0, 32).cpus(CPUS).boot();
+        let heads: Vec<Page> = (0..CPUS)
+            .map(|_| w.compound(0, order, true).expect("room"))
+            .collect();
+        on_all(&w, |cpu| w.fold(heads[cpu], order).expect("memory"));
+        assert_eq!(w.vmemmap().ledger().totals().tables, 1);
+        w.check();
+        for head in heads {
+            w.unfold(head, order, Fill::Tails).expect("memory");
+            w.dissolve(head, order);
+        }
+        w.check();
+    }
+}
+
 /// Neighbours in one slot are folded and unfolded by different CPUs, which race
 /// to split its leaf, while each CPU also reads what the others are at.
 #[test]

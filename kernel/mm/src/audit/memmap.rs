@@ -4,7 +4,7 @@ use super::layout::{
     ENTRIES, Entry, MIN_FOLDED, RECORD_BYTES, RECORDS, Record, SECTION_PAGES, span, tail_record,
 };
 use super::{At, Audit, Check, Input};
-use crate::addr::{NodeId, Order, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
+use crate::addr::{NodeId, Order, PAGE_SIZE, Pfn, PfnRange, PhysAddr, VirtAddr};
 use crate::machine::Machine;
 use crate::vmemmap::RamRange;
 
@@ -25,6 +25,8 @@ pub(super) struct Walk<'w, 'a, M, R> {
     /// First frame whose struct page is not accounted for by a block before it.
     next: Pfn,
     block: Option<Block>,
+    /// The range of RAM looked at last.
+    here: PfnRange,
 }
 
 impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R> {
@@ -36,6 +38,7 @@ impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R
             ram: input.ram.clone(),
             next: start,
             block: None,
+            here: PfnRange::EMPTY,
         };
         let mut done = 0;
         for RamRange { range, .. } in input.ram.clone() {
@@ -177,6 +180,19 @@ impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R
         if record.folded() {
             self.audit.report.find(Check::StrayFlag, at, 0, 1);
         }
+        if !record.reserved() && !self.is_ram(pfn) {
+            self.audit.report.find(Check::HoleNotReserved, at, 1, 0);
+        }
+    }
+
+    fn is_ram(&mut self, pfn: Pfn) -> bool {
+        if !self.here.contains(pfn) {
+            let mut ranges = self.ram.clone().map(|ram| ram.range);
+            self.here = ranges
+                .find(|range| range.contains(pfn))
+                .unwrap_or(self.here);
+        }
+        self.here.contains(pfn)
     }
 
     /// The first page of a free block; the block's order, 0 if that is bad.

@@ -14,6 +14,8 @@ pub enum Check {
     NoMemmap,
     /// A section without RAM has none.
     MemmapOfHole,
+    /// A frame that is no RAM, in a section that has some, is reserved.
+    HoleNotReserved,
     /// A page of memmap is mapped present, writable, no-execute, supervisor.
     MemmapRights,
     /// A frame has one owner.
@@ -62,6 +64,7 @@ impl fmt::Display for Check {
         f.write_str(match self {
             Self::NoMemmap => "RAM without struct pages",
             Self::MemmapOfHole => "struct pages for a hole",
+            Self::HoleNotReserved => "a page of a hole that is not reserved",
             Self::MemmapRights => "rights of a page of memmap",
             Self::SecondOwner => "a frame with two owners",
             Self::FreeFrameInUse => "a free frame in use",
