@@ -11,6 +11,7 @@
 mod events;
 mod frames;
 mod inject;
+mod interrupts;
 mod machine;
 mod memory;
 pub mod model;

@@ -11,6 +11,7 @@ use mm::machine::{FailPoint, Fault, IrqState, Level, Machine, Probe};
 
 use crate::events::{Event, Events};
 use crate::inject::{Injection, Injector};
+use crate::interrupts::Interrupts;
 use crate::memory::Memory;
 use crate::sabotage::{Late, Sabotage, Saboteur};
 use crate::tlb::Tlb;
@@ -44,7 +45,7 @@ struct Cpu {
     node: AtomicU8,
     /// CR0.WP.
     write_protect: AtomicBool,
-    interrupts: AtomicBool,
+    interrupts: Interrupts,
     page_flushes: AtomicU64,
     full_flushes: AtomicU64,
 }
@@ -116,7 +117,7 @@ impl Builder {
             tlb: Mutex::default(),
             node: AtomicU8::new(0),
             write_protect: AtomicBool::new(true),
-            interrupts: AtomicBool::new(true),
+            interrupts: Interrupts::default(),
             page_flushes: AtomicU64::new(0),
             full_flushes: AtomicU64::new(0),
         };
@@ -672,7 +673,7 @@ impl Machine for EmulatedMachine {
 
     fn on_each_cpu(&self, work: &(dyn Fn() + Sync)) {
         let this = self.this_cpu();
-        if !self.cpus[this].interrupts.load(Ordering::Relaxed) {
+        if !self.cpus[this].interrupts.are_on() {
             self.caught(Violation::WaitWithInterruptsOff { cpu: this });
         }
         if self.saboteur.drops_round() {
@@ -681,8 +682,14 @@ impl Machine for EmulatedMachine {
         if self.saboteur.keeps_local() {
             return work();
         }
-        for cpu in 0..self.cpus.len() {
-            self.on_cpu(cpu, work);
+        for (n, cpu) in self.cpus.iter().enumerate() {
+            if n == this {
+                work();
+            } else {
+                // A CPU with interrupts off takes the interrupt when they are on.
+                let _interrupted = cpu.interrupts.interrupt(n);
+                self.on_cpu(n, work);
+            }
         }
     }
 
@@ -700,11 +707,13 @@ impl Machine for EmulatedMachine {
     }
 
     fn irq_save(&self) -> IrqState {
-        IrqState(self.cpu().interrupts.swap(false, Ordering::Relaxed))
+        IrqState(self.cpu().interrupts.disable(self.this_cpu()))
     }
 
     fn irq_restore(&self, state: IrqState) {
-        self.cpu().interrupts.store(state.0, Ordering::Relaxed);
+        if state.0 {
+            self.cpu().interrupts.enable();
+        }
     }
 
     fn inject(&self, point: FailPoint) -> bool {

@@ -561,6 +561,36 @@ fn each_cpu_runs_the_round_and_has_its_own_node() {
 }
 
 #[test]
+fn an_interrupt_waits_for_a_cpu_that_has_them_off() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let b = bench();
+    let (off, seen) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            b.m.on_cpu(1, || {
+                let state = b.m.irq_save();
+                off.store(true, Ordering::SeqCst);
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                assert!(
+                    !seen.load(Ordering::SeqCst),
+                    "interrupted with interrupts off"
+                );
+                b.m.irq_restore(state);
+            });
+        });
+        while !off.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        b.m.on_each_cpu(&|| {
+            if b.m.this_cpu() == 1 {
+                seen.store(true, Ordering::SeqCst);
+            }
+        });
+    });
+    assert!(seen.load(Ordering::SeqCst));
+}
+
+#[test]
 fn injected_failures_come_as_planned() {
     let b = bench();
     let tries = |n: usize| {
