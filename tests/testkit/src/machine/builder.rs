@@ -1,0 +1,107 @@
+//! Putting a machine together.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+
+use mm::addr::PfnRange;
+
+use super::{Cpu, EmulatedMachine, NO_ROOT, NOT_WATCHED};
+use crate::events::Events;
+use crate::inject::Injector;
+use crate::interrupts::Interrupts;
+use crate::memory::Memory;
+use crate::sabotage::Saboteur;
+
+/// How a machine is put together. See [`EmulatedMachine::builder`].
+#[derive(Debug)]
+pub struct Builder {
+    ram: Vec<PfnRange>,
+    cpus: usize,
+    gbpages: bool,
+    phys_bits: u32,
+    eviction: Option<(f64, u64)>,
+}
+
+impl Builder {
+    pub(super) const fn new() -> Self {
+        Self {
+            ram: Vec::new(),
+            cpus: 1,
+            gbpages: true,
+            phys_bits: 46,
+            eviction: None,
+        }
+    }
+
+    /// Adds RAM. Ranges may come in any order and must not overlap.
+    #[must_use]
+    pub fn ram(mut self, range: PfnRange) -> Self {
+        self.ram.push(range);
+        self
+    }
+
+    /// Number of CPUs, 1 if not said. All are online, on node 0.
+    #[must_use]
+    pub fn cpus(mut self, cpus: usize) -> Self {
+        assert!(cpus > 0, "a machine needs a CPU");
+        self.cpus = cpus;
+        self
+    }
+
+    /// Whether leaves of 1 GiB exist; they do if not said.
+    #[must_use]
+    pub fn gbpages(mut self, yes: bool) -> Self {
+        self.gbpages = yes;
+        self
+    }
+
+    /// Bits of a physical address, 46 if not said; higher ones are reserved.
+    #[must_use]
+    pub fn phys_bits(mut self, bits: u32) -> Self {
+        assert!(
+            (32..=52).contains(&bits),
+            "x86_64 has 32 to 52 physical bits, not {bits}"
+        );
+        self.phys_bits = bits;
+        self
+    }
+
+    /// Lets each lookup find, with this probability, that the entry has been
+    /// evicted. Same seed, same evictions.
+    #[must_use]
+    pub fn eviction(mut self, chance: f64, seed: u64) -> Self {
+        self.eviction = Some((chance, seed));
+        self
+    }
+
+    /// Switches it on.
+    #[must_use]
+    pub fn build(self) -> EmulatedMachine {
+        let cpu = || Cpu {
+            tlb: Mutex::default(),
+            node: AtomicU8::new(0),
+            write_protect: AtomicBool::new(true),
+            interrupts: Interrupts::default(),
+            page_flushes: AtomicU64::new(0),
+            full_flushes: AtomicU64::new(0),
+        };
+        EmulatedMachine {
+            memory: Memory::new(self.ram),
+            cpus: std::iter::repeat_with(cpu).take(self.cpus).collect(),
+            gbpages: self.gbpages,
+            phys_bits: self.phys_bits,
+            eviction: self
+                .eviction
+                .map(|(chance, seed)| (chance, Mutex::new(fastrand::Rng::with_seed(seed)))),
+            root: AtomicU64::new(NO_ROOT),
+            injector: Injector::default(),
+            saboteur: Saboteur::default(),
+            events: Events::default(),
+            speculating: AtomicBool::new(false),
+            speculation: Mutex::new(None),
+            watched: AtomicU64::new(NOT_WATCHED),
+            lines: Mutex::default(),
+            violations: Mutex::default(),
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! What the machine does for the kernel: `mm`'s door to hardware.
+
+use core::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use mm::addr::{NodeId, Pfn, PhysAddr, VirtAddr};
+use mm::machine::{FailPoint, Fault, IrqState, Level, Machine, Probe};
+
+use super::{Cpu, EmulatedMachine, NO_ROOT, NOT_WATCHED, Speculation, THIS_CPU, lock};
+use crate::events::Event;
+use crate::inject::Injection;
+use crate::sabotage::Late;
+use crate::violation::{Access, Violation};
+use crate::walker::{Trouble, Walker};
+use crate::watch::{self, Change};
+
+/// How it works.
+impl EmulatedMachine {
+    pub(super) fn cpu(&self) -> &Cpu {
+        &self.cpus[self.this_cpu()]
+    }
+
+    pub(super) fn caught(&self, violation: Violation) -> ! {
+        lock(&self.violations).push(violation);
+        panic!("{violation}");
+    }
+
+    fn allowed<T>(&self, result: Result<T, Violation>) -> T {
+        result.unwrap_or_else(|violation| self.caught(violation))
+    }
+
+    fn walker(&self, cpu: &Cpu) -> Walker<'_> {
+        Walker {
+            memory: &self.memory,
+            root: self.root(),
+            phys_bits: self.phys_bits,
+            gbpages: self.gbpages,
+            write_protect: cpu.write_protect.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Does `work` to the word that holds `at`, as this CPU sees it. The cache
+    /// stays locked meanwhile: a flush waits for accesses in flight.
+    fn access<R>(
+        &self,
+        at: VirtAddr,
+        size: u64,
+        write: bool,
+        work: impl FnOnce(&AtomicU64) -> R,
+    ) -> Result<R, Trouble> {
+        if !at.is_aligned(size) {
+            return Err(Violation::Misaligned {
+                at: at.as_u64(),
+                size,
+            }
+            .into());
+        }
+        let cpu = self.cpu();
+        let mut tlb = lock(&cpu.tlb);
+        if let Some((chance, random)) = &self.eviction
+            && lock(random).f64() < *chance
+        {
+            tlb.forget(at);
+        }
+        let translation = self.walker(cpu).translate(&mut tlb, at, write)?;
+        let word = translation.physical(at.align_down(8));
+        Ok(work(self.memory.word(word, Access::Virtual(at))?))
+    }
+
+    /// [`EmulatedMachine::access`] that dies of a fault.
+    fn must<R>(
+        &self,
+        at: VirtAddr,
+        size: u64,
+        write: bool,
+        work: impl FnOnce(&AtomicU64) -> R,
+    ) -> R {
+        match self.access(at, size, write, work) {
+            Ok(result) => result,
+            Err(Trouble::Fault(fault)) => self.caught(Violation::PageFault(fault)),
+            Err(Trouble::Violation(violation)) => self.caught(violation),
+        }
+    }
+
+    fn word(&self, at: PhysAddr) -> &AtomicU64 {
+        self.allowed(self.memory.word(at, Access::Physical))
+    }
+
+    pub(super) fn flush(&self, flush: Late) {
+        let mut tlb = lock(&self.cpus[flush.cpu].tlb);
+        match flush.page {
+            Some(page) => tlb.flush_page(page),
+            None => tlb.flush_all(),
+        }
+    }
+
+    fn speculate_now(&self) {
+        if !self.speculating.load(Ordering::Relaxed) {
+            return;
+        }
+        let (cpu, at) = {
+            let mut speculation = lock(&self.speculation);
+            let Some(Speculation {
+                range,
+                chance,
+                random,
+            }) = speculation.as_mut()
+            else {
+                return;
+            };
+            if random.f64() >= *chance {
+                return;
+            }
+            let cpu = &self.cpus[random.usize(..self.cpus.len())];
+            (
+                cpu,
+                range
+                    .start
+                    .offset(random.u64(..range.bytes()))
+                    .align_down(8),
+            )
+        };
+        let translated = self.walker(cpu).translate(&mut lock(&cpu.tlb), at, false);
+        if let Err(Trouble::Violation(violation)) = translated {
+            self.caught(violation);
+        }
+    }
+}
+
+/// The 4 bytes of `word` that `at` names.
+fn half(word: u64, at: VirtAddr) -> u32 {
+    let bytes = word.to_le_bytes();
+    let from = usize::from(!at.is_aligned(8)) * 4;
+    u32::from_le_bytes([
+        bytes[from],
+        bytes[from + 1],
+        bytes[from + 2],
+        bytes[from + 3],
+    ])
+}
+
+/// `word` with the 4 bytes that `at` names replaced.
+fn with_half(word: u64, at: VirtAddr, value: u32) -> u64 {
+    let shift = if at.is_aligned(8) { 0 } else { 32 };
+    word & !(0xffff_ffff << shift) | u64::from(value) << shift
+}
+
+/// Replaces 4 bytes of `word` by what `new` makes of them, if anything; what
+/// they were.
+fn update_half(
+    word: &AtomicU64,
+    at: VirtAddr,
+    new: impl Fn(u32) -> Option<u32>,
+) -> Result<u32, u32> {
+    word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| {
+        Some(with_half(old, at, new(half(old, at))?))
+    })
+    .map(|old| half(old, at))
+    .map_err(|old| half(old, at))
+}
+
+impl Machine for EmulatedMachine {
+    fn read_phys(&self, at: PhysAddr) -> u64 {
+        self.word(at).load(Ordering::Acquire)
+    }
+
+    fn write_phys(&self, at: PhysAddr, value: u64) {
+        self.events.push(Event::WritePhys { at, value });
+        let value = self.saboteur.alter_store(value);
+        self.word(at).store(value, Ordering::Release);
+        self.speculate_now();
+    }
+
+    fn compare_exchange_phys(&self, at: PhysAddr, current: u64, new: u64) -> Result<u64, u64> {
+        let new = self.saboteur.alter_store(new);
+        let stored =
+            self.word(at)
+                .compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire);
+        if stored.is_ok() {
+            self.events.push(Event::WritePhys { at, value: new });
+            self.speculate_now();
+        }
+        stored
+    }
+
+    fn copy_frame(&self, to: Pfn, from: Pfn) {
+        self.events.push(Event::CopyFrame { to, from });
+        if self.saboteur.skips_copy() {
+            return;
+        }
+        let from = self.allowed(self.memory.frame(from, Access::Physical));
+        let to = self.allowed(self.memory.frame(to, Access::Physical));
+        for (to, from) in to.iter().zip(from) {
+            to.store(from.load(Ordering::Acquire), Ordering::Release);
+        }
+    }
+
+    fn load64(&self, at: VirtAddr) -> u64 {
+        self.must(at, 8, false, |word| word.load(Ordering::Acquire))
+    }
+
+    fn load32(&self, at: VirtAddr) -> u32 {
+        self.must(at, 4, false, |word| half(word.load(Ordering::Acquire), at))
+    }
+
+    fn store64(&self, at: VirtAddr, value: u64) {
+        self.must(at, 8, true, |word| word.store(value, Ordering::Release));
+    }
+
+    fn store32(&self, at: VirtAddr, value: u32) {
+        let old = self.must(at, 4, true, |word| {
+            match update_half(word, at, |_| Some(value)) {
+                Ok(old) | Err(old) => old,
+            }
+        });
+        let base = self.watched.load(Ordering::Relaxed);
+        if base == NOT_WATCHED {
+            return;
+        }
+        let Some(change) = watch::change(at.as_u64().wrapping_sub(base), old, value) else {
+            return;
+        };
+        let order = self.load64(VirtAddr::new(at.as_u64() - watch::TYPE_TO_ORDER));
+        match change {
+            Change::Freed(first) => self.mark_freed(first, 1 << order),
+            Change::Allocated(first) => self.mark_allocated(first, 1 << order),
+        }
+    }
+
+    fn compare_exchange32(&self, at: VirtAddr, current: u32, new: u32) -> Result<u32, u32> {
+        self.must(at, 4, true, |word| {
+            update_half(word, at, |old| (old == current).then_some(new))
+        })
+    }
+
+    fn compare_exchange64(&self, at: VirtAddr, current: u64, new: u64) -> Result<u64, u64> {
+        self.must(at, 8, true, |word| {
+            word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire)
+        })
+    }
+
+    fn fetch_add32(&self, at: VirtAddr, delta: u32) -> u32 {
+        self.must(at, 4, true, |word| {
+            match update_half(word, at, |old| Some(old.wrapping_add(delta))) {
+                Ok(old) | Err(old) => old,
+            }
+        })
+    }
+
+    fn probe(&self, at: VirtAddr, how: Probe) -> Result<(), Fault> {
+        let result = match how {
+            Probe::Load => self.access(at, 4, false, |word| {
+                word.load(Ordering::Acquire);
+            }),
+            Probe::Store => self.access(at, 4, true, |word| {
+                let value = half(word.load(Ordering::Acquire), at);
+                let _old = update_half(word, at, |_| Some(value));
+            }),
+            // A locked instruction writes even when it changes nothing, so what
+            // matters is that the access was for writing.
+            Probe::CmpxchgFailing | Probe::XaddZero => self.access(at, 4, true, |word| {
+                word.fetch_add(0, Ordering::AcqRel);
+            }),
+            Probe::Bts => self.access(at, 4, true, |word| {
+                let _old = update_half(word, at, |old| Some(old | 1));
+            }),
+        };
+        match result {
+            Ok(()) => Ok(()),
+            Err(Trouble::Fault(fault)) => Err(fault),
+            Err(Trouble::Violation(violation)) => self.caught(violation),
+        }
+    }
+
+    fn root(&self) -> Pfn {
+        let root = self.root.load(Ordering::Acquire);
+        assert!(
+            root != NO_ROOT,
+            "no top-level table was set: call set_root first"
+        );
+        Pfn::new(root)
+    }
+
+    fn has_gbpages(&self) -> bool {
+        self.gbpages
+    }
+
+    fn flush_page_local(&self, at: VirtAddr) {
+        let cpu = self.this_cpu();
+        self.cpus[cpu].page_flushes.fetch_add(1, Ordering::Relaxed);
+        self.events.push(Event::FlushPage { cpu, at });
+        let flush = Late {
+            cpu,
+            page: Some(at),
+        };
+        if !self.saboteur.drops_flush(flush) {
+            self.flush(flush);
+        }
+    }
+
+    fn flush_all_local(&self) {
+        let cpu = self.this_cpu();
+        self.cpus[cpu].full_flushes.fetch_add(1, Ordering::Relaxed);
+        self.events.push(Event::FlushAll { cpu });
+        let flush = Late { cpu, page: None };
+        if !self.saboteur.drops_flush(flush) {
+            self.flush(flush);
+        }
+    }
+
+    fn on_each_cpu(&self, work: &(dyn Fn() + Sync)) {
+        let this = self.this_cpu();
+        if !self.cpus[this].interrupts.are_on() {
+            self.caught(Violation::WaitWithInterruptsOff { cpu: this });
+        }
+        if self.saboteur.drops_round() {
+            return;
+        }
+        if self.saboteur.keeps_local() {
+            return work();
+        }
+        for (n, cpu) in self.cpus.iter().enumerate() {
+            if n == this {
+                work();
+            } else {
+                // A CPU with interrupts off takes the interrupt when they are on.
+                let _interrupted = cpu.interrupts.interrupt(n);
+                self.on_cpu(n, work);
+            }
+        }
+    }
+
+    fn this_cpu(&self) -> usize {
+        let cpu = THIS_CPU.get();
+        assert!(
+            cpu < self.cpus.len(),
+            "this thread plays CPU {cpu} of another machine"
+        );
+        cpu
+    }
+
+    fn this_node(&self) -> NodeId {
+        NodeId::of(self.cpu().node.load(Ordering::Relaxed))
+    }
+
+    fn irq_save(&self) -> IrqState {
+        IrqState(self.cpu().interrupts.disable(self.this_cpu()))
+    }
+
+    fn irq_restore(&self, state: IrqState) {
+        if state.0 {
+            self.cpu().interrupts.enable();
+        }
+    }
+
+    fn inject(&self, point: FailPoint) -> bool {
+        self.injector.hit(point)
+    }
+
+    fn fail_nth(&self, point: FailPoint, nth: Option<u64>) {
+        self.fail(
+            point,
+            nth.map_or(Injection::Never, |nth| Injection::Kth(nth + 1)),
+        );
+    }
+
+    fn without_write_protect(&self, work: &mut dyn FnMut()) {
+        let irq = self.irq_save();
+        self.set_write_protect(false);
+        work();
+        self.set_write_protect(true);
+        self.irq_restore(irq);
+    }
+
+    fn log(&self, level: Level, line: fmt::Arguments<'_>) {
+        lock(&self.lines).push((level, line.to_string()));
+    }
+}
