@@ -57,7 +57,7 @@ impl<'a, M: Machine> Env<'a, M> {
         totals.pages + totals.boot_pages
     }
 
-    /// See [`Snapshot`].
+    /// The numbers now, to compare with [`Env::same_as`] later.
     pub fn snapshot(&self) -> Snapshot {
         let t = self.totals();
         let free = self.mm.nodes.total_free(self.m);

@@ -86,7 +86,7 @@ pub(crate) fn flags_of_every_page<M: Machine>(env: &Env<'_, M>, order: Order) ->
     })
 }
 
-/// See [`flags_of_every_page`].
+/// T1 for 2 MiB: all 512 pages.
 pub fn flags_of_every_page_2m<M: Machine>(env: &Env<'_, M>) -> Outcome {
     flags_of_every_page(env, Order::PMD)
 }
@@ -116,7 +116,7 @@ pub(crate) fn accounting_is_exact<M: Machine>(
     })
 }
 
-/// See [`accounting_is_exact`].
+/// T2 for 2 MiB.
 pub fn accounting_is_exact_2m<M: Machine>(env: &Env<'_, M>) -> Outcome {
     accounting_is_exact(env, Order::PMD, 40)
 }
@@ -166,7 +166,7 @@ pub(crate) fn mapped_data_survives<M: Machine>(
     })
 }
 
-/// See [`mapped_data_survives`].
+/// Data in a folio mapped by a 2 MiB leaf.
 pub fn mapped_data_survives_2m<M: Machine>(env: &Env<'_, M>) -> Outcome {
     mapped_data_survives(env, Order::PMD, env.scratch.offset(PUD_SIZE * 8))
 }

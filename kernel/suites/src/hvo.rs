@@ -341,7 +341,7 @@ pub(crate) fn fails_each_allocation<M: Machine>(
     Ok(())
 }
 
-/// See [`fails_each_allocation`].
+/// T18 for 2 MiB: shared tail, table, the head's frame.
 pub fn fails_each_allocation_2m<M: Machine>(env: &Env<'_, M>) -> Outcome {
     fails_each_allocation(env, Order::PMD, 6)
 }

@@ -23,7 +23,7 @@
 //! ```
 //!
 //! Everything that can fail comes first; then the flag, the copies, the table
-//! entries, **one flush**, and only then are frames given back ([`gather`]).
+//! entries, **one flush**, and only then are frames given back (`gather.rs`).
 
 mod fold;
 mod gather;
