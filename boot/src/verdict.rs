@@ -100,8 +100,7 @@ pub fn finished(ended: &Ended) -> Result<ExitStatus, Error> {
 /// `init=halt`.
 #[must_use]
 pub fn is_given(serial: &str) -> bool {
-    const WORDS: [&str; 2] = ["Tailfold: PASS", "Tailfold: FAIL"];
-    WORDS.iter().any(|words| serial.contains(words))
+    serial.contains("Tailfold: ")
 }
 
 #[cfg(test)]

@@ -20,7 +20,8 @@ pub(crate) fn end(init: Init, tested: Option<Run>) -> ! {
         console::new_page();
         report::print();
         for line in failed {
-            console::result_line(Level::Warn, format_args!("{line}"));
+            // Not as KTAP: a second result for a case would contradict the plan.
+            console::result_line(Level::Warn, format_args!("failed: {}", line.trim_start()));
         }
         console::raw_line(format_args!(
             "Self-tests: {} passed, {} failed, {} skipped",

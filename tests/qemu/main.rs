@@ -10,6 +10,7 @@
 //! ```
 
 mod boots;
+mod costs;
 mod endings;
 mod machines;
 mod pc;
@@ -56,6 +57,7 @@ fn trials(arguments: &Arguments) -> Result<Vec<Trial>, Error> {
     let cases = boots::list(&bench)?;
     let mut trials = endings::trials(&bench);
     trials.extend(pc::trials(&bench));
+    trials.extend(costs::trials(&bench));
     let boots = Boots::new(bench, machines::all(), &cases);
     trials.extend(boots.trials(arguments));
     Ok(trials)
