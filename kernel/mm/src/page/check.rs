@@ -8,7 +8,7 @@
 
 use core::fmt;
 
-use super::compound::CompoundInfo;
+use super::compound_info::CompoundInfo;
 use super::flags::{Flags, PageType};
 use super::layout::Page;
 use crate::addr::Order;

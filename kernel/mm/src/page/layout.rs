@@ -1,11 +1,12 @@
-//! Where the fields are, and where the struct page of a frame is.
+//! Where the fields of a struct page are, and how to reach them.
 
 use core::fmt;
 use core::mem::offset_of;
 
-use super::compound::CompoundInfo;
+use super::compound_info::CompoundInfo;
 use super::flags::{Flags, PageType};
-use crate::addr::{NodeId, Order, PAGE_SIZE, Pfn, VirtAddr, VirtRange};
+use super::geometry::{STRUCT_PAGE_SIZE, VMEMMAP_TAIL_MIN_ORDER};
+use crate::addr::{NodeId, Order, VirtAddr};
 use crate::machine::Machine;
 
 /// The layout, for the compiler to check. Never instantiated.
@@ -21,18 +22,6 @@ struct StructPage {
     refcount: u32,
     unused: u64,
 }
-
-/// Size of a struct page in bytes: a power of two, or HVO could not be.
-#[doc(alias = "sizeof(struct page)")]
-pub const STRUCT_PAGE_SIZE: u64 = 64;
-
-/// Struct pages that fit in one frame, and so stay private to a folded block:
-/// the head and the first 63 tails.
-#[doc(alias = "HUGETLB_VMEMMAP_RESERVE_SIZE")]
-pub const HEAD_PAGES: u64 = PAGE_SIZE / STRUCT_PAGE_SIZE;
-
-/// The lowest order whose struct pages fill two frames or more.
-pub const VMEMMAP_TAIL_MIN_ORDER: Order = Order::clamped((2 * HEAD_PAGES).ilog2());
 
 const FLAGS: u64 = 0;
 const COMPOUND_INFO: u64 = 8;
@@ -56,13 +45,6 @@ const _: () = {
     assert!(offset_of!(StructPage, refcount) as u64 == REFCOUNT);
     assert!(VMEMMAP_TAIL_MIN_ORDER.get() == 7);
 };
-
-/// Frames of memmap that a block of `order` has, if that is one or more.
-#[must_use]
-#[doc(alias = "hugetlb_vmemmap_size")]
-pub const fn vmemmap_pages(order: Order) -> u64 {
-    (order.pages() * STRUCT_PAGE_SIZE) >> crate::addr::PAGE_SHIFT
-}
 
 /// The 64 bytes of a struct page that nothing uses, on `node`, with `flags`
 /// besides: count 0, map count -1.
@@ -291,89 +273,5 @@ impl Page {
 impl fmt::Debug for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "page {:#018x}", self.0.as_u64())
-    }
-}
-
-/// The vmemmap: where the struct page of frame 0 is, and with it every other.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[doc(alias = "vmemmap_base")]
-pub struct Memmap {
-    base: VirtAddr,
-}
-
-impl Memmap {
-    /// Where Linux has it with 4-level page tables and no KASLR.
-    #[doc(alias = "__VMEMMAP_BASE_L4")]
-    pub const DEFAULT_BASE: VirtAddr = VirtAddr::new(0xffff_ea00_0000_0000);
-    /// Bytes of address space set aside for it: 64 bytes for each frame of 64 TiB.
-    pub const WINDOW: u64 = 1 << 40;
-
-    /// The unit in which a vmemmap is populated: 128 MiB of RAM, whose struct
-    /// pages fill one 2 MiB leaf.
-    #[doc(alias = "SECTION_SIZE_BITS")]
-    pub const SECTION: Order = Order::of(15);
-
-    /// A vmemmap whose struct page 0 is at `base`, a multiple of 2 MiB: sections
-    /// are mapped by leaves of that size.
-    #[must_use]
-    pub const fn new(base: VirtAddr) -> Self {
-        Self { base }
-    }
-
-    /// Address of the struct page of frame 0.
-    #[inline]
-    #[must_use]
-    pub const fn base(self) -> VirtAddr {
-        self.base
-    }
-
-    /// The struct page of `pfn`, which may or may not be populated.
-    #[inline]
-    #[must_use]
-    #[doc(alias = "pfn_to_page")]
-    pub const fn page(self, pfn: Pfn) -> Page {
-        Page(self.base.offset(pfn.as_u64() * STRUCT_PAGE_SIZE))
-    }
-
-    /// The frame of `page`.
-    #[inline]
-    #[must_use]
-    #[doc(alias = "page_to_pfn")]
-    pub const fn pfn(self, page: Page) -> Pfn {
-        Pfn::new((page.0.as_u64() - self.base.as_u64()) / STRUCT_PAGE_SIZE)
-    }
-
-    /// The struct page at `address`, or `None` if the address is outside the
-    /// window or not that of a struct page: an alias in the direct map is refused.
-    #[must_use]
-    #[doc(alias = "virt_to_page")]
-    pub const fn page_at(self, address: VirtAddr) -> Option<Page> {
-        let offset = address.as_u64().wrapping_sub(self.base.as_u64());
-        if offset < Self::WINDOW && offset.is_multiple_of(STRUCT_PAGE_SIZE) {
-            Some(Page(address))
-        } else {
-            None
-        }
-    }
-
-    /// The struct pages of a block of `order` from `first` on, as addresses.
-    #[must_use]
-    pub const fn range(self, first: Pfn, order: Order) -> VirtRange {
-        self.page(first)
-            .address()
-            .range(order.pages() * STRUCT_PAGE_SIZE)
-    }
-
-    /// The largest order whose blocks' heads the mask can find: the base must be
-    /// a multiple of the memmap of such a block. `None` if not even order 0.
-    #[must_use]
-    #[doc(alias = "MAX_FOLIO_VMEMMAP_ALIGN")]
-    pub const fn max_aligned_order(self) -> Option<Order> {
-        let zeros = self.base.as_u64().trailing_zeros();
-        let unit = STRUCT_PAGE_SIZE.trailing_zeros();
-        if zeros < unit {
-            return None;
-        }
-        Some(Order::clamped(zeros - unit))
     }
 }

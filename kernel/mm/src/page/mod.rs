@@ -14,21 +14,23 @@
 
 mod check;
 mod compound;
+mod compound_info;
 mod flags;
 mod folio;
+mod geometry;
 mod layout;
 mod list;
+mod memmap;
 
 pub use check::{BadPage, PAGE_CHECKS, check_unused};
 pub(crate) use check::{allocated_order, assert_unused, mark_allocated};
 pub use compound::{
-    CompoundInfo, page_folio, prep_compound_head, prep_compound_tails, undo_compound_head,
-    undo_compound_tails,
+    page_folio, prep_compound_head, prep_compound_tails, undo_compound_head, undo_compound_tails,
 };
+pub use compound_info::CompoundInfo;
 pub use flags::{Flags, PageType};
 pub use folio::{folio_nr_pages, folio_order, folio_put, folio_ref_count, folio_try_get};
-pub use layout::{
-    HEAD_PAGES, Memmap, Page, STRUCT_PAGE_SIZE, VMEMMAP_TAIL_MIN_ORDER, clean_record, tail_record,
-    vmemmap_pages,
-};
+pub use geometry::{HEAD_PAGES, STRUCT_PAGE_SIZE, VMEMMAP_TAIL_MIN_ORDER, vmemmap_pages};
+pub use layout::{Page, clean_record, tail_record};
 pub use list::PageList;
+pub use memmap::Memmap;
