@@ -57,6 +57,7 @@ pub fn refuses_bad_requests<M: Machine>(env: &Env<'_, M>) -> Outcome {
         frame.align_down(Order::PMD),
         Level::Pmd,
     );
+    let too_large = map(at, Pfn::new(0), Level::Pgd);
     let first = map(at, frame, Level::Pte);
     let second = map(at, frame, Level::Pte);
     let absent = paging::unmap(m, root, at.offset(PAGE_SIZE), Level::Pte).map(|_| ());
@@ -66,6 +67,7 @@ pub fn refuses_bad_requests<M: Machine>(env: &Env<'_, M>) -> Outcome {
     }
     env.free(frame, Order::PAGE);
     check_eq!(misaligned, Err(MapError::Misaligned));
+    check_eq!(too_large, Err(MapError::NoSuchLeaf));
     check_eq!(first, Ok(()));
     check!(
         matches!(second, Err(MapError::AlreadyMapped(_))),

@@ -5,7 +5,7 @@ use core::sync::atomic::AtomicU8;
 
 use crate::addr::{MAX_NODES, NodeId, Order};
 use crate::machine::Machine;
-use crate::page::{self, Page, PageList};
+use crate::page::{self, Page, PageList, PageType};
 use crate::sync::IrqLock;
 
 /// The pool of one size on one node.
@@ -137,8 +137,8 @@ impl Hstate {
     #[doc(alias = "free_huge_folio")]
     pub fn put<M: Machine>(&self, m: &M, head: Page) {
         assert!(
-            page::folio_order(m, head) == self.order,
-            "{head:?} is no folio of this size"
+            head.page_type(m) == PageType::HUGETLB && page::folio_order(m, head) == self.order,
+            "{head:?} is no hugetlb folio of this size"
         );
         if page::folio_put(m, head) {
             self.pool(head.node(m)).lock(m).free.push(m, head);

@@ -18,6 +18,8 @@ pub enum MapError {
     NotMapped,
     /// Address or frame is not a multiple of the size.
     Misaligned,
+    /// The machine has no leaf of that level.
+    NoSuchLeaf,
 }
 
 /// Takes a frame from `alloc` and makes it a table with no entry present.
@@ -79,6 +81,9 @@ pub fn map<M: Machine>(
     flags: PteFlags,
     alloc: &mut dyn FnMut() -> Option<Pfn>,
 ) -> Result<(), MapError> {
+    if level == Level::Pgd || (level == Level::Pud && !m.has_gbpages()) {
+        return Err(MapError::NoSuchLeaf);
+    }
     if !at.is_aligned(level.span()) || !pfn.phys().as_u64().is_multiple_of(level.span()) {
         return Err(MapError::Misaligned);
     }

@@ -102,6 +102,7 @@ impl Vmemmap {
         if PAGE_CHECKS {
             self.check_tails(m, head, order)?;
         }
+        let index = self.tail_index(m, order.get())?;
         let node = head.node(m);
         let tail = self.shared_tail(m, frames, node, order)?;
         let range = self.memmap.range(self.memmap.pfn(head), order);
@@ -129,7 +130,6 @@ impl Vmemmap {
         }
         gather.owe(range);
         fold.drop_tables(m, frames);
-        let index = self.tail_index(m, order.get())?;
         self.ledger.count_folded(node, index, true);
         Ok(())
     }
@@ -215,9 +215,10 @@ impl Fold<'_> {
         if m.inject(FailPoint::VmemmapPmd) {
             return Err(Stopped);
         }
-        let Some(page) = self.tables.pop(m) else {
-            return Ok(None);
-        };
+        let page = self
+            .tables
+            .pop(m)
+            .expect("a table was taken for every leaf");
         let table = self.vmemmap.memmap.pfn(page);
         let base = leaf.pte.pfn();
         let index = Level::Pte.index(slot.start);
