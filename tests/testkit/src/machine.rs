@@ -74,6 +74,7 @@ pub struct EmulatedMachine {
     gbpages: bool,
     phys_bits: u32,
     eviction: Option<(f64, Mutex<fastrand::Rng>)>,
+    jitter: f64,
     root: AtomicU64,
     injector: Injector,
     saboteur: Saboteur,

@@ -147,6 +147,12 @@ impl FreeFrames {
         }
     }
 
+    /// Whether frame number `pfn` is free.
+    #[must_use]
+    pub fn contains(&self, pfn: u64) -> bool {
+        self.frames.contains(&pfn)
+    }
+
     /// How many are free.
     #[must_use]
     pub fn len(&self) -> u64 {

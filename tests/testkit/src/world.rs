@@ -59,6 +59,13 @@ impl WorldBuilder {
         self
     }
 
+    /// See [`Builder::jitter`].
+    #[must_use]
+    pub fn jitter(mut self, chance: f64) -> Self {
+        self.machine = self.machine.jitter(chance);
+        self
+    }
+
     /// See [`Builder::gbpages`].
     #[must_use]
     pub fn gbpages(mut self, yes: bool) -> Self {

@@ -253,7 +253,7 @@ fn freeing_before_the_flush_is_noticed() {
 /// Fails the `nth` store of a fold under CPUs that cache what they should not
 /// have seen; whether anybody noticed.
 fn roll_back(nth: u64, seed: u64, sabotage: Sabotage) -> bool {
-    let mut story = Story::begin(two_cpus(), true);
+    let mut story = Story::begin(World::builder().ram(0, 0, 32).boot(), true);
     let m = &story.w.m;
     m.evict_all();
     m.speculate(story.head.address().range(ORDER.pages() * 64), 1.0, seed);

@@ -37,12 +37,12 @@ struct Model {
 
 impl Model {
     fn new() -> Self {
-        // The nodes meet at an odd MiB, in the middle of what would be a larger block;
-        // behind a hole node 1 has some more.
+        // Node 0 has a hole; the nodes meet at an odd MiB, in the middle of what
+        // would be a larger block, with free memory on both sides.
         let w = World::builder()
-            .ram(0, 0, 21)
+            .ram(0, 0, 9)
+            .ram(0, 11, 21)
             .ram(1, 21, 29)
-            .ram(1, 256, 259)
             .boot();
         let mut free: BTreeMap<u8, FreeFrames> = BTreeMap::new();
         for node in 0..2 {
@@ -60,6 +60,11 @@ impl Model {
             free,
             blocks: Vec::new(),
         };
+        let edge = |pfn| model.free.values().any(|frames| frames.contains(pfn));
+        assert!(
+            edge(0x14ff) && edge(0x1500),
+            "both sides of the border are free"
+        );
         model.check();
         model
     }

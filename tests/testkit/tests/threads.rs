@@ -63,8 +63,13 @@ fn one_cpu_makes_the_shared_tail() {
 #[test]
 fn one_cpu_splits_the_leaf() {
     let order = Order::of(7);
-    for _ in 0..64 {
-        let w = World::builder().ram(0, 0, 32).cpus(CPUS).boot();
+    for _ in 0..8 {
+        // Half-way through writing its table, a CPU is likely to be overtaken.
+        let w = World::builder()
+            .ram(0, 0, 16)
+            .cpus(CPUS)
+            .jitter(1.0 / 256.0)
+            .boot();
         let heads: Vec<Page> = (0..CPUS)
             .map(|_| w.compound(0, order, true).expect("room"))
             .collect();

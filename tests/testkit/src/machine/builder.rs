@@ -20,6 +20,7 @@ pub struct Builder {
     gbpages: bool,
     phys_bits: u32,
     eviction: Option<(f64, u64)>,
+    jitter: f64,
 }
 
 impl Builder {
@@ -30,6 +31,7 @@ impl Builder {
             gbpages: true,
             phys_bits: 46,
             eviction: None,
+            jitter: 0.0,
         }
     }
 
@@ -74,6 +76,14 @@ impl Builder {
         self
     }
 
+    /// Lets a CPU pause before a physical store, with this probability, so that
+    /// others get in between. For tests with threads.
+    #[must_use]
+    pub fn jitter(mut self, chance: f64) -> Self {
+        self.jitter = chance;
+        self
+    }
+
     /// Switches it on.
     #[must_use]
     pub fn build(self) -> EmulatedMachine {
@@ -93,6 +103,7 @@ impl Builder {
             eviction: self
                 .eviction
                 .map(|(chance, seed)| (chance, Mutex::new(fastrand::Rng::with_seed(seed)))),
+            jitter: self.jitter,
             root: AtomicU64::new(NO_ROOT),
             injector: Injector::default(),
             saboteur: Saboteur::default(),

@@ -2,6 +2,7 @@
 
 use core::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use mm::addr::{NodeId, Pfn, PhysAddr, VirtAddr};
 use mm::machine::{FailPoint, Fault, IrqState, Level, Machine, Probe};
@@ -94,6 +95,13 @@ impl EmulatedMachine {
         }
     }
 
+    /// Pauses, sometimes, if that was asked for.
+    fn dawdle(&self) {
+        if self.jitter > 0.0 && fastrand::f64() < self.jitter {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+
     fn speculate_now(&self) {
         if !self.speculating.load(Ordering::Relaxed) {
             return;
@@ -165,6 +173,7 @@ impl Machine for EmulatedMachine {
     }
 
     fn write_phys(&self, at: PhysAddr, value: u64) {
+        self.dawdle();
         self.events.push(Event::WritePhys { at, value });
         let value = self.saboteur.alter_store(value);
         self.word(at).store(value, Ordering::Release);
@@ -172,6 +181,7 @@ impl Machine for EmulatedMachine {
     }
 
     fn compare_exchange_phys(&self, at: PhysAddr, current: u64, new: u64) -> Result<u64, u64> {
+        self.dawdle();
         let new = self.saboteur.alter_store(new);
         let stored =
             self.word(at)
