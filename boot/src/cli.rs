@@ -47,7 +47,7 @@ pub enum Command {
 /// Which firmware.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct FirmwareOptions {
-    /// Boot by BIOS (the default; for `usb`: by UEFI)
+    /// Boot by BIOS (the default, but for sticks)
     #[arg(long)]
     pub bios: bool,
     /// Boot by UEFI (needs the package ovmf)
@@ -115,7 +115,7 @@ pub struct MachineOptions {
     /// Print the QEMU command, and do nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// As a PC: boot from a USB stick, no serial port (what the kernel says is on the screen)
+    /// As a PC: UEFI (or --bios), from a USB stick, no serial port: the kernel's words are on the screen
     #[arg(long)]
     pub like_pc: bool,
     /// Boot this raw disk image, and build nothing
@@ -167,7 +167,7 @@ pub struct RunOptions {
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would show it as the group's help")]
     pub kernel: KernelOptions,
-    /// Show the guest's screen in a window
+    /// Show the guest's screen in a window (needs the package qemu-system-gui)
     #[arg(long)]
     pub display: bool,
     /// Wait for a debugger on port 1234 before the first instruction

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::firmware::Ovmf;
 use crate::ktap::Status;
 use crate::machine::{Bus, Machine, Serial};
-use crate::qemu::{self, Options};
+use crate::qemu::{self, End, Options};
 use crate::screen::{self, Shot, When};
 use crate::size::Size;
 use crate::workspace::Workspace;
@@ -59,63 +59,74 @@ fn run(options: &RunOptions) -> Result<(), Error> {
     )?;
     machine.display = options.display;
     machine.gdb = options.gdb;
-    let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let interactive = terminal && options.screenshot.is_none() && !options.machine.like_pc;
-    if interactive {
-        machine.serial = Serial::Terminal {
-            log: match &options.machine.log {
-                Some(log) => std::path::absolute(log)
-                    .map_err(Error::io(format!("finding {}", log.display())))?,
-                None => workspace.target().join("tailfold.log"),
-            },
-        };
-    }
     if let Some(file) = &options.screenshot {
         return screenshot(&workspace, &mut machine, options, file);
+    }
+    let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let log = match &options.machine.log {
+        Some(log) => log.clone(),
+        None => workspace.target().join("tailfold.log"),
+    };
+    let interactive = terminal && machine.serial == Serial::Stdout;
+    if interactive {
+        // QEMU itself is on the terminal, and writes the log.
+        machine.serial = Serial::Terminal { log: log.clone() };
     }
     let arguments = machine.arguments()?;
     if options.machine.dry_run {
         println!("{QEMU} {arguments}");
         return Ok(());
     }
+    if machine.serial == Serial::None && !options.display {
+        return Err(Error::Usage(
+            "--like-pc has no serial port: add --display to see the screen, \
+             or --screenshot FILE to save it"
+                .to_owned(),
+        ));
+    }
     if interactive {
         eprintln!("starting QEMU: Ctrl-A X leaves it, Ctrl-A C is its monitor");
-        return left_by_a_person(qemu::run_on_terminal(
-            &arguments,
-            options.machine.limit(None),
-        )?);
+        let status = qemu::run_on_terminal(&arguments, options.machine.limit(None))?;
+        return left_by_a_person(status, &log);
     }
+    let watched = options.display || options.gdb;
     let ended = qemu::run(
         &arguments,
         &Options {
-            limit: options.machine.limit(Some(RUN_LIMIT)),
-            first_word: (machine.serial != Serial::None && !options.gdb)
-                .then_some(qemu::FIRST_WORD_LIMIT),
+            limit: options
+                .machine
+                .limit(if watched { None } else { Some(RUN_LIMIT) }),
+            first_word: (!watched).then_some(qemu::FIRST_WORD_LIMIT),
+            at_verdict: !watched && options.machine.timeout.is_none(),
             echo: true,
-            log: options.machine.log.as_deref(),
+            log: Some(&log),
         },
     )?;
-    let status = verdict::finished(&ended)?;
-    if status.code() == Some(verdict::PASS) {
-        Ok(())
-    } else {
-        // With a plan on the log this names the cases.
-        verdict::tests(&ended).map(|_| ())
+    match ended.end {
+        End::Status(status) if watched => left_by_a_person(status, &log),
+        End::Verdict => {
+            eprintln!(
+                "ended at the kernel's verdict, as nobody is at a terminal; --timeout lets it stay"
+            );
+            verdict::run(&ended)
+        }
+        _ => verdict::run(&ended),
     }
 }
 
-/// What it means that QEMU on a person's terminal ended with `status`: the
-/// kernel's words are there to be read.
-fn left_by_a_person(status: std::process::ExitStatus) -> Result<(), Error> {
+/// What it means that QEMU, with a person before it, ended with `status`.
+fn left_by_a_person(status: std::process::ExitStatus, log: &Path) -> Result<(), Error> {
     match status.code() {
         Some(0 | verdict::PASS) => Ok(()),
-        Some(verdict::FAIL) => Err(Error::Panicked {
-            reason: "a self-test failed or the kernel panicked, see above".to_owned(),
-        }),
-        _ => Err(Error::Qemu {
-            status: status.to_string(),
-            stderr: String::new(),
-        }),
+        _ => {
+            let serial = std::fs::read(log).unwrap_or_default();
+            verdict::run(&qemu::Ended {
+                end: End::Status(status),
+                serial: qemu::plain(&serial),
+                stderr: String::new(),
+                took: Duration::ZERO,
+            })
+        }
     }
 }
 
@@ -171,6 +182,7 @@ fn test(options: &TestOptions) -> Result<(), Error> {
         &Options {
             limit: options.machine.limit(Some(TEST_LIMIT)),
             first_word: serial.then_some(qemu::FIRST_WORD_LIMIT),
+            at_verdict: false,
             echo: true,
             log: options.machine.log.as_deref(),
         },
@@ -179,7 +191,7 @@ fn test(options: &TestOptions) -> Result<(), Error> {
         // Nothing to read: the status is all there is, and is said to be.
         let status = verdict::finished(&ended)?;
         eprintln!("no serial port, no KTAP: judged by the exit status alone");
-        return left_by_a_person(status);
+        return passed(status);
     }
     let report = verdict::tests(&ended)?;
     eprintln!(
@@ -210,13 +222,24 @@ fn bench(options: &BenchOptions) -> Result<(), Error> {
         &Options {
             limit: options.limit(Some(BENCH_LIMIT)),
             first_word: (machine.serial != Serial::None).then_some(qemu::FIRST_WORD_LIMIT),
+            at_verdict: false,
             echo: true,
             log: options.log.as_deref(),
         },
     )?;
     let status = verdict::finished(&ended)?;
     eprintln!("measured in {} s", started.elapsed().as_secs());
-    left_by_a_person(status)
+    passed(status)
+}
+
+/// For guests that write no plan.
+fn passed(status: std::process::ExitStatus) -> Result<(), Error> {
+    if status.code() == Some(verdict::PASS) {
+        return Ok(());
+    }
+    Err(Error::IncompletePlan {
+        problems: vec![format!("there is none, and the kernel ended with {status}")],
+    })
 }
 
 fn image(options: &ImageOptions) -> Result<(), Error> {
@@ -271,7 +294,12 @@ fn prepare(
     profile: Profile,
     (memory, nodes): (Size, u32),
 ) -> Result<Machine, Error> {
-    let firmware = options.firmware.chosen().unwrap_or_default();
+    let usual = if options.like_pc {
+        Firmware::Uefi
+    } else {
+        Firmware::Bios
+    };
+    let firmware = options.firmware.chosen().unwrap_or(usual);
     let stem = match profile {
         Profile::Checked => "run",
         Profile::Release => "run-release",

@@ -14,6 +14,7 @@ use crate::accel::{QEMU, no_qemu};
 use crate::error::Error;
 use crate::machine::Arguments;
 use crate::size::Size;
+use crate::verdict;
 
 /// The word in the kernel's first line by which it is known to have started: the
 /// firmware writes to the same port.
@@ -26,6 +27,10 @@ pub const FIRST_WORD_LIMIT: Duration = Duration::from_secs(90);
 /// Most that a guest may write to its serial port.
 const OUTPUT_LIMIT: Size = Size::mib(64);
 
+/// How long after its verdict a kernel is taken to stay: one that ends by itself
+/// needs an instant.
+const AFTER_VERDICT: Duration = Duration::from_secs(2);
+
 /// How often the limits are looked at.
 const STEP: Duration = Duration::from_millis(50);
 
@@ -36,6 +41,8 @@ pub struct Options<'a> {
     pub limit: Option<Duration>,
     /// Longest time to the kernel's first word ([`BANNER`]).
     pub first_word: Option<Duration>,
+    /// End it when the kernel has come to its verdict and stays idle.
+    pub at_verdict: bool,
     /// Repeat the guest's words on our stdout as they come.
     pub echo: bool,
     /// File to write them to.
@@ -60,6 +67,8 @@ pub struct Ended {
 pub enum End {
     /// QEMU ended.
     Status(ExitStatus),
+    /// The kernel has come to its verdict, and stayed.
+    Verdict,
     /// It took longer than this.
     Limit(Duration),
     /// The kernel had not said a word after this.
@@ -162,6 +171,7 @@ impl Guest {
         let mut silent = options.first_word;
         // Where to go on looking for the first word.
         let mut seen = 0;
+        let mut verdict_since = None;
         loop {
             let status = self
                 .child
@@ -178,6 +188,13 @@ impl Guest {
                 seen = serial.len().saturating_sub(BANNER.len());
                 serial.len()
             };
+            if options.at_verdict && length > 0 && verdict::is_given(&self.serial()) {
+                // A kernel that goes on to end by itself is given the time to.
+                let since: &mut Instant = verdict_since.get_or_insert_with(Instant::now);
+                if since.elapsed() > AFTER_VERDICT {
+                    return Ok(End::Verdict);
+                }
+            }
             let elapsed = self.started.elapsed();
             if let Some(limit) = silent.filter(|limit| elapsed > *limit) {
                 return Ok(End::Silent(limit));

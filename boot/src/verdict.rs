@@ -21,50 +21,81 @@ pub const FAIL: i32 = 35;
 /// [`Error::TimedOut`], [`Error::TooMuchOutput`], [`Error::Qemu`],
 /// [`Error::TestsFailed`], [`Error::IncompletePlan`].
 pub fn tests(ended: &Ended) -> Result<Report, Error> {
-    let report = ktap::parse(&ended.serial);
     let status = finished(ended)?;
-    if let Some(reason) = report.bail_out {
-        return Err(Error::Panicked { reason });
-    }
-    let names: Vec<String> = report
-        .cases
-        .iter()
-        .filter(|case| case.status == Status::Failed)
-        .map(ktap::Case::full_name)
-        .collect();
-    if !names.is_empty() {
-        return Err(Error::TestsFailed {
-            failed: names.len(),
-            total: report.cases.len(),
-            names,
-        });
-    }
-    let mut problems = report.problems.clone();
+    let mut report = without_failures(&ended.serial)?;
     if report.cases.is_empty() {
-        problems.push("no case ran".to_owned());
+        report.problems.push("no case ran".to_owned());
     }
     if status.code() == Some(FAIL) {
-        problems.push(format!("status {FAIL} says failed, and no case did"));
+        let problem = format!("status {FAIL} says failed, and no case did");
+        report.problems.push(problem);
     }
-    if problems.is_empty() {
+    if report.problems.is_empty() {
         Ok(report)
     } else {
-        Err(Error::IncompletePlan { problems })
+        Err(Error::IncompletePlan {
+            problems: report.problems,
+        })
     }
 }
 
-/// The verdict on a guest that was to end by itself with [`PASS`], whatever it wrote.
+/// The verdict on a guest to look at: it may end by itself, or stay (`init=halt`)
+/// and be ended; it need not run self-tests, but none may fail.
+///
+/// # Errors
+/// As [`tests`].
+pub fn run(ended: &Ended) -> Result<(), Error> {
+    let stayed = is_given(&ended.serial) && matches!(ended.end, End::Verdict | End::Limit(_));
+    if !stayed && finished(ended)?.code() == Some(FAIL) {
+        return tests(ended).map(|_| ());
+    }
+    let report = without_failures(&ended.serial)?;
+    if ended.serial.contains(FAILED) {
+        return Err(Error::IncompletePlan {
+            problems: vec![format!("the kernel says `{FAILED}`, and no case failed")],
+        });
+    }
+    if report.cases.is_empty() || report.problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::IncompletePlan {
+            problems: report.problems,
+        })
+    }
+}
+
+/// What a log says, if no case failed and nothing ended it early.
+fn without_failures(serial: &str) -> Result<Report, Error> {
+    let report = ktap::parse(serial);
+    if let Some(reason) = report.bail_out {
+        return Err(Error::Panicked { reason });
+    }
+    let failed = report
+        .cases
+        .iter()
+        .filter(|case| case.status == Status::Failed);
+    let names: Vec<String> = failed.map(ktap::Case::full_name).collect();
+    if names.is_empty() {
+        return Ok(report);
+    }
+    Err(Error::TestsFailed {
+        failed: names.len(),
+        total: report.cases.len(),
+        names,
+    })
+}
+
+/// The verdict on a guest that was to end by itself, whatever it wrote: its status,
+/// [`PASS`] or [`FAIL`].
 ///
 /// # Errors
 /// As [`tests`], without those that need a plan.
 pub fn finished(ended: &Ended) -> Result<ExitStatus, Error> {
     let last = || {
-        let line = ended
-            .serial
-            .lines()
-            .rev()
-            .find(|line| !line.trim().is_empty());
-        line.map(str::to_owned)
+        let mut lines = ended.serial.lines().rev();
+        lines
+            .find(|line| !line.trim().is_empty())
+            .map(str::to_owned)
     };
     // A panic explains whatever came of it: a time-out, a reset.
     if let Some(reason) = ktap::bail_out(&ended.serial) {
@@ -78,6 +109,9 @@ pub fn finished(ended: &Ended) -> Result<ExitStatus, Error> {
         End::Limit(limit) => Err(Error::TimedOut {
             limit,
             last: last().unwrap_or_default(),
+        }),
+        End::Verdict => Err(Error::IncompletePlan {
+            problems: vec!["the kernel stayed after its verdict; init=poweroff ends it".to_owned()],
         }),
         End::TooMuchOutput(size) => Err(Error::TooMuchOutput(size)),
         End::Status(status) => match status.code() {
@@ -96,6 +130,9 @@ pub fn finished(ended: &Ended) -> Result<ExitStatus, Error> {
     }
 }
 
+/// The kernel's last line but for `init=halt`, if it found something wrong.
+const FAILED: &str = "Tailfold: FAIL";
+
 /// Whether the kernel has come to its verdict, the last line of a boot with
 /// `init=halt`.
 #[must_use]
@@ -109,7 +146,7 @@ mod tests_of_verdicts {
     use std::process::ExitStatus;
     use std::time::Duration;
 
-    use super::{finished, tests};
+    use super::{finished, run, tests};
     use crate::qemu::{End, Ended};
 
     const GOOD: &str = "Tailfold 0.1.0\nKTAP version 1\n1..1\n  KTAP version 1\n  # Subtest: a\n  1..1\n  ok 1 b\nok 1 a\n# Totals: pass:1 fail:0 skip:0 total:1\n";
@@ -180,6 +217,28 @@ mod tests_of_verdicts {
         assert_eq!(verdict(status(0), GOOD), 10);
         assert_eq!(verdict(status(1), ""), 10);
         assert_eq!(verdict(End::Status(ExitStatus::from_raw(9)), ""), 10);
+    }
+
+    #[test]
+    fn a_guest_to_look_at_may_stay() {
+        let stays = |serial: &str| {
+            run(&ended(End::Verdict, serial))
+                .err()
+                .map_or(0, |error| error.status())
+        };
+        let limit = End::Limit(Duration::from_secs(9));
+        assert_eq!(stays(&format!("{GOOD}Tailfold: PASS\n")), 0);
+        assert_eq!(stays("Tailfold: self-tests did not run\n"), 0);
+        assert_eq!(stays("Tailfold: FAIL\n"), 5);
+        let failed = GOOD.replace("ok 1", "not ok 1");
+        assert_eq!(stays(&format!("{failed}Tailfold: FAIL\n")), 3);
+        assert!(run(&ended(limit, "Tailfold: PASS\n")).is_ok());
+        assert_eq!(run(&ended(limit, "busy\n")).unwrap_err().status(), 6);
+        assert_eq!(run(&ended(status(0), GOOD)).unwrap_err().status(), 10);
+        assert!(run(&ended(status(33), GOOD)).is_ok());
+        assert_eq!(run(&ended(status(35), "")).unwrap_err().status(), 5);
+        // To stay is no way to pass for what was to end.
+        assert_eq!(verdict(End::Verdict, GOOD), 5);
     }
 
     #[test]

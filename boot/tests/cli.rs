@@ -262,6 +262,27 @@ fn the_log_is_written() {
 }
 
 #[test]
+fn a_run_that_nobody_watches_ends_at_the_verdict() {
+    for (verdict, wanted) in [("PASS", 0), ("FAIL", 5)] {
+        let disk = disk(&boot_sector(
+            &format!("{GOOD}Tailfold: {verdict}\n"),
+            End::Hang,
+        ));
+        let (status, words) = run(&disk.path, &["run"]);
+        assert_eq!(status, Some(wanted), "{words}");
+        assert!(words.contains("ended at the kernel's verdict"), "{words}");
+    }
+}
+
+#[test]
+fn a_run_without_any_console_is_refused() {
+    let disk = disk(&boot_sector("", End::Hang));
+    let (status, words) = run(&disk.path, &["run", "--like-pc"]);
+    assert_eq!(status, Some(2), "{words}");
+    assert!(words.contains("--screenshot"), "{words}");
+}
+
+#[test]
 fn a_guest_is_a_guest_with_any_number_of_nodes() {
     let disk = disk(&boot_sector(GOOD, End::Exit(0x10)));
     let output = boot(&[
@@ -271,6 +292,7 @@ fn a_guest_is_a_guest_with_any_number_of_nodes() {
         "--smp=2",
         "--memory=128M",
         "--like-pc",
+        "--bios",
     ])
     .args([LIMIT, "--image"])
     .arg(&disk.path)

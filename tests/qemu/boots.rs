@@ -165,6 +165,7 @@ pub(crate) fn end(
         &Options {
             limit: Some(limit),
             first_word: Some(qemu::FIRST_WORD_LIMIT),
+            at_verdict: false,
             echo: false,
             log: Some(log),
         },
