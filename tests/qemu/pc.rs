@@ -110,9 +110,18 @@ fn plain(bench: &Bench, firmware: Firmware) -> Result<(), Failed> {
     }
 }
 
+/// Size of the stick: larger than the image, which then ends in the midst of it.
+const STICK: u64 = 4 << 30;
+
 /// From a stick on USB 3, without a serial port: only the exit status tells.
 fn stick(bench: &Bench, firmware: Firmware) -> Result<(), Failed> {
-    let mut machine = machine(bench, bench.images.get(firmware), firmware);
+    let stick = bench
+        .workspace
+        .target()
+        .join(format!("tests-stick-{}.img", firmware.name()));
+    std::fs::copy(bench.images.get(firmware), &stick)?;
+    File::options().write(true).open(&stick)?.set_len(STICK)?;
+    let mut machine = machine(bench, &stick, firmware);
     machine.bus = Bus::Usb;
     machine.serial = Serial::None;
     machine.memory = Size::mib(4096);
