@@ -149,6 +149,21 @@ impl Machine for Metal {
     }
 
     #[inline]
+    fn try_compare_exchange32(
+        &self,
+        at: VirtAddr,
+        current: u32,
+        new: u32,
+    ) -> Result<Result<u32, u32>, Fault> {
+        let found = extable::try_compare_exchange(at, current, new)?;
+        Ok(if found == current {
+            Ok(found)
+        } else {
+            Err(found)
+        })
+    }
+
+    #[inline]
     fn compare_exchange64(&self, at: VirtAddr, current: u64, new: u64) -> Result<u64, u64> {
         compare_exchange!(at.as_u64(), current, new, "lock cmpxchg [rdi], rcx")
     }

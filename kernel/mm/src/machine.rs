@@ -126,6 +126,18 @@ pub trait Machine: Sync {
     /// The value found, when it was not `current`.
     fn compare_exchange32(&self, at: VirtAddr, current: u32, new: u32) -> Result<u32, u32>;
 
+    /// [`Machine::compare_exchange32`] that survives a read-only mapping.
+    ///
+    /// # Errors
+    /// The fault, with nothing changed; inside, the value found, when it was not
+    /// `current`.
+    fn try_compare_exchange32(
+        &self,
+        at: VirtAddr,
+        current: u32,
+        new: u32,
+    ) -> Result<Result<u32, u32>, Fault>;
+
     /// Locked 8-byte compare-and-exchange through the page tables.
     ///
     /// # Errors

@@ -57,6 +57,31 @@ pub fn tail_writes_fault<M: Machine>(env: &Env<'_, M>) -> Outcome {
     Ok(())
 }
 
+/// A pfn walker that saw a count before the page became a folded tail gets no
+/// reference and does not die of its exchange.
+pub fn late_try_get_is_refused<M: Machine>(env: &Env<'_, M>) -> Outcome {
+    let order = Order::PMD;
+    let head = env.compound(order)?;
+    env.fold(head, order)?;
+    let tail = head.nth(order.pages() - 1);
+    let before = tail.record(env.m);
+    let got = [1, 7, u32::MAX - 1].map(|seen| page::folio_try_get_seen(env.m, tail, seen));
+    let same = tail.record(env.m) == before;
+    let raw = env.m.try_compare_exchange32(tail.ref_count_address(), 1, 2);
+    env.unfold(head, order)?;
+    let unfolded = env.m.try_compare_exchange32(tail.ref_count_address(), 1, 2);
+    env.free_compound(head, order);
+    check_eq!(got, [false; 3], "references on a folded tail");
+    check!(same, "the tail changed");
+    let fault = Fault {
+        at: tail.ref_count_address(),
+        code: Fault::WRITE_TO_READ_ONLY,
+    };
+    check_eq!(raw, Err(fault), "exchange on a folded tail");
+    check_eq!(unfolded, Ok(Err(0)), "exchange on a restored tail");
+    Ok(())
+}
+
 /// With CR0.WP clear the same store goes through: it is the processor that
 /// protects the tails, and WP that makes it. It stores what is there already.
 pub fn write_protect_off_control<M: Machine>(env: &Env<'_, M>) -> Outcome {

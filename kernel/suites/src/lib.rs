@@ -49,7 +49,7 @@ macro_rules! for_each_suite {
             twice_is_refused, freed_frames_are_usable, batch_is_one_flush, refuses_what_it_must,
             fails_each_allocation_2m, fails_head_frame,
             fails_each_store, fails_each_restore_allocation }
-        $each! { hvo_faults: tail_writes_fault, write_protect_off_control, head_is_writable,
+        $each! { hvo_faults: tail_writes_fault, late_try_get_is_refused, write_protect_off_control, head_is_writable,
             restored_tails_are_writable }
         $each! { hugetlb:
             flags_of_every_page_2m, accounting_is_exact_2m, mapped_data_survives_2m,

@@ -38,10 +38,19 @@ pub fn folio_ref_count<M: Machine>(m: &M, head: Page) -> u32 {
 /// Takes a reference on `page` itself unless its count is zero, as a pfn walker
 /// does with whatever page it meets: for a tail, free or frozen page it is
 /// `false`, and nothing but a load has touched the page.
+///
+/// The page may be freed and folded between the load and the exchange. The
+/// exchange then faults, which is read as a count of zero: it is one.
 #[doc(alias = "get_page_unless_zero")]
 #[doc(alias = "folio_get_nontail_page")]
 pub fn folio_try_get<M: Machine>(m: &M, page: Page) -> bool {
-    let mut count = page.ref_count(m);
+    folio_try_get_seen(m, page, page.ref_count(m))
+}
+
+/// [`folio_try_get`] by a caller that has seen a count of `count`, however long
+/// ago. For tests of that race.
+pub fn folio_try_get_seen<M: Machine>(m: &M, page: Page, count: u32) -> bool {
+    let mut count = count;
     while count != 0 {
         match page.ref_count_cas(m, count, count + 1) {
             Ok(_) => return true,

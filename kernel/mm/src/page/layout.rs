@@ -261,8 +261,11 @@ impl Page {
         }
     }
 
+    /// `Err` is the count found; a page that cannot be written has none (0), because
+    /// only the tails of a folded block cannot.
     pub(super) fn ref_count_cas<M: Machine>(self, m: &M, old: u32, new: u32) -> Result<u32, u32> {
-        m.compare_exchange32(self.ref_count_address(), old, new)
+        m.try_compare_exchange32(self.ref_count_address(), old, new)
+            .unwrap_or(Err(0))
     }
 
     pub(super) fn ref_count_add<M: Machine>(self, m: &M, delta: u32) -> u32 {

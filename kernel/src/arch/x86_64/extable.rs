@@ -64,9 +64,13 @@ pub(super) fn fix_up(frame: &mut TrapFrame, at: u64) -> bool {
 /// In R10 behind a probe that did not fault; no error code has these bits.
 const NO_FAULT: u64 = u64::MAX;
 
-/// Runs one listed instruction on `[rdi]` with `eax` given; EAX afterwards.
+/// Runs one listed instruction on `[rdi]` with `eax`, and ECX if given; EAX
+/// afterwards.
 macro_rules! try_instruction {
-    ($at:expr, $eax:expr, $instruction:literal) => {{
+    ($at:expr, $eax:expr, $instruction:literal) => {
+        try_instruction!($at, $eax, 0_u32, $instruction)
+    };
+    ($at:expr, $eax:expr, $ecx:expr, $instruction:literal) => {{
         let (code, cr2): (u64, u64);
         let mut eax: u32 = $eax;
         // SAFETY: a fault of the listed instruction is fixed up. Without one it
@@ -81,6 +85,7 @@ macro_rules! try_instruction {
                 ".long 3b - .",
                 ".popsection",
                 in("rdi") $at.as_u64(),
+                in("ecx") $ecx,
                 inout("eax") eax,
                 inout("r10") NO_FAULT => code,
                 inout("r11") 0_u64 => cr2,
@@ -101,6 +106,15 @@ macro_rules! try_instruction {
 /// The fault, if the processor raised one.
 pub(crate) fn try_load(at: VirtAddr) -> Result<u32, Fault> {
     try_instruction!(at, 0, "mov eax, [rdi]")
+}
+
+/// Stores `new` to the 4 bytes at `at` if they are `current`; what they were.
+///
+/// # Errors
+/// The fault, if the processor raised one.
+#[inline]
+pub(crate) fn try_compare_exchange(at: VirtAddr, current: u32, new: u32) -> Result<u32, Fault> {
+    try_instruction!(at, current, new, "lock cmpxchg [rdi], ecx")
 }
 
 /// Touches the 4 bytes at `at` as `how` says. `Bts` sets bit 0, the others leave

@@ -243,6 +243,22 @@ impl Machine for EmulatedMachine {
         })
     }
 
+    fn try_compare_exchange32(
+        &self,
+        at: VirtAddr,
+        current: u32,
+        new: u32,
+    ) -> Result<Result<u32, u32>, Fault> {
+        let result = self.access(at, 4, true, |word| {
+            update_half(word, at, |old| (old == current).then_some(new))
+        });
+        match result {
+            Ok(exchanged) => Ok(exchanged),
+            Err(Trouble::Fault(fault)) => Err(fault),
+            Err(Trouble::Violation(violation)) => self.caught(violation),
+        }
+    }
+
     fn compare_exchange64(&self, at: VirtAddr, current: u64, new: u64) -> Result<u64, u64> {
         self.must(at, 8, true, |word| {
             word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire)
