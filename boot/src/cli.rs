@@ -187,7 +187,7 @@ pub struct TestOptions {
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would show it as the group's help")]
     pub kernel: KernelOptions,
-    /// Self-tests to run, as `suite:case` with * and ?, separated by commas
+    /// Self-tests to run, as `suite:case` with * and ?, separated by commas; `list` names all
     #[arg(value_name = "GLOB", default_value = "on", conflicts_with = "append")]
     pub selftest: String,
 }

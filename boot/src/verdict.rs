@@ -39,6 +39,35 @@ pub fn tests(ended: &Ended) -> Result<Report, Error> {
     }
 }
 
+/// The verdict on a guest that was only to name its self-tests; how many it named.
+///
+/// # Errors
+/// As [`tests`]; [`Error::IncompletePlan`] if it named none, or did not end well.
+pub fn list(ended: &Ended) -> Result<usize, Error> {
+    let status = finished(ended)?;
+    let is_name = |line: &&str| {
+        let part = |text: &str| {
+            !text.is_empty() && text.bytes().all(|b| b == b'_' || b.is_ascii_alphanumeric())
+        };
+        line.split_once(':')
+            .is_some_and(|(suite, case)| part(suite) && part(case))
+    };
+    let names = ended
+        .serial
+        .lines()
+        .map(str::trim_end)
+        .filter(is_name)
+        .count();
+    if names == 0 || status.code() != Some(PASS) {
+        return Err(Error::IncompletePlan {
+            problems: vec![format!(
+                "{names} names of self-tests, and the kernel ended with {status}"
+            )],
+        });
+    }
+    Ok(names)
+}
+
 /// The verdict on a guest to look at: it may end by itself, or stay (`init=halt`)
 /// and be ended; it need not run self-tests, but none may fail.
 ///
@@ -146,7 +175,7 @@ mod tests_of_verdicts {
     use std::process::ExitStatus;
     use std::time::Duration;
 
-    use super::{finished, run, tests};
+    use super::{finished, list, run, tests};
     use crate::qemu::{End, Ended};
 
     const GOOD: &str = "Tailfold 0.1.0\nKTAP version 1\n1..1\n  KTAP version 1\n  # Subtest: a\n  1..1\n  ok 1 b\nok 1 a\n# Totals: pass:1 fail:0 skip:0 total:1\n";
@@ -179,6 +208,19 @@ mod tests_of_verdicts {
             3
         );
         assert_eq!(verdict(status(35), &GOOD.replace("ok 1", "not ok 1")), 3);
+    }
+
+    #[test]
+    fn a_list_has_names_and_ends_well() {
+        const NAMES: &str = "Tailfold 0.1.0\n[    0.1] BIOS-e820: [mem]\nbuddy:a_b\nhvo:c2\n";
+        let count = |end, serial| list(&ended(end, serial)).map_err(|error| error.status());
+        assert_eq!(count(status(33), NAMES), Ok(2));
+        assert_eq!(count(status(35), NAMES), Err(5));
+        assert_eq!(
+            count(status(33), "Tailfold 0.1.0\nTailfold: PASS\n"),
+            Err(5)
+        );
+        assert_eq!(count(status(33), "buddy:a_b\nBail out! x\n"), Err(4));
     }
 
     #[test]

@@ -35,7 +35,7 @@ macro_rules! load {
         let value: $type;
         // SAFETY: the caller of a `Machine` method promises that the address is
         // mapped memory of this kind; no reference is made (INV-1). Not `pure`, so
-        // the compiler keeps it in its place.
+        // the compiler keeps it in its place.
         unsafe {
             asm!($instruction, at = in(reg) $at, value = lateout(reg) value,
                  options(nostack, preserves_flags));
@@ -47,7 +47,7 @@ macro_rules! load {
 /// An instruction that stores `value` to `[at]`.
 macro_rules! store {
     ($at:expr, $value:expr, $instruction:literal) => {{
-        // SAFETY: as for `load`, and the memory belongs to whoever calls.
+        // SAFETY: as for `load`, and the memory belongs to whoever calls (INV-5).
         unsafe {
             asm!($instruction, at = in(reg) $at, value = in(reg) $value,
                  options(nostack, preserves_flags));
@@ -85,8 +85,9 @@ impl Machine for Metal {
     }
 
     fn copy_frame(&self, to: Pfn, from: Pfn) {
-        // SAFETY: two whole frames of RAM that nobody else writes meanwhile, both in
-        // the direct map; the direction flag is clear by the ABI.
+        // SAFETY: two whole frames of RAM, the caller's to copy (INV-5; the head of a
+        // frozen block), both in the direct map; no reference is made (INV-1); the
+        // direction flag is clear by the ABI.
         unsafe {
             asm!("rep movsq",
                  inout("rdi") direct(to.phys()) => _,
@@ -112,8 +113,8 @@ impl Machine for Metal {
     }
 
     fn fill_words(&self, at: PhysAddr, value: u64, count: u64) {
-        // SAFETY: `count` words of RAM in the direct map; the direction flag is
-        // clear by the ABI.
+        // SAFETY: `count` words of the caller's RAM (INV-5) in the direct map; the
+        // direction flag is clear by the ABI.
         unsafe {
             asm!("rep stosq",
                  inout("rdi") direct(at) => _,
@@ -184,8 +185,8 @@ impl Machine for Metal {
         let mut next = at.as_u64();
         if eights > 0 {
             // Eight stores a turn: with one, counting would cost as much as storing.
-            // SAFETY: `count` words, `stride` apart, as for `store`. `eights` is not
-            // 0.
+            // SAFETY: `count` words, `stride` apart, as for `store` (INV-1, INV-5).
+            // `eights` is not 0.
             unsafe {
                 asm!(
                     "2:",
@@ -275,8 +276,8 @@ impl Machine for Metal {
     fn without_write_protect(&self, work: &mut dyn FnMut()) {
         let irq = irq::save();
         let cr0 = Cr0::read();
-        // SAFETY: CR0 keeps its other bits. Read-only entries bind nobody until it is
-        // put back; with interrupts off only `work` runs, which is a test's.
+        // SAFETY: CR0 keeps its other bits. INV-4 rests on `work` alone until it is put
+        // back: with interrupts off nothing else runs, and `work` is a test's.
         unsafe { Cr0::write(cr0 - Cr0Flags::WRITE_PROTECT) };
         work();
         // SAFETY: the value that was there.
@@ -296,7 +297,7 @@ impl Machine for Metal {
 /// Writes `record` `fours` times four times from `at` on, by stores of 32 bytes.
 fn fill_vectors(at: u64, record: &[u64; 8], fours: u64) {
     // SAFETY: `4 * fours` records of 64 bytes of RAM that nothing else touches
-    // meanwhile, in the direct map, at a multiple of 64. `fours` is not 0. AVX is on
+    // meanwhile (INV-5), in the direct map, at a multiple of 64. `fours` is not 0. AVX is on
     // (`cpu::enable_vectors`); no other code uses its registers, interrupt handlers
     // included, because the target is soft-float.
     unsafe {
@@ -328,7 +329,7 @@ fn fill_vectors(at: u64, record: &[u64; 8], fours: u64) {
 fn fill_scalars(at: u64, record: &[u64; 8], count: u64) {
     let [w0, w1, w2, w3, w4, w5, w6, w7] = *record;
     // SAFETY: `count` records of 64 bytes of RAM that nothing else touches
-    // meanwhile, in the direct map. `count` is not 0.
+    // meanwhile (INV-5), in the direct map. `count` is not 0.
     unsafe {
         asm!(
             "2:",

@@ -114,10 +114,11 @@ pub(crate) fn enable_protections() {
     cr4.set(Cr4Flags::PAGE_GLOBAL, f.pge);
     cr4.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, f.smep);
     cr4.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, f.smap);
-    // SAFETY: EFER keeps its other bits; NX exists, and no mapping in use has bit
-    // 63 set where code is fetched.
+    // SAFETY: EFER keeps its other bits; NX exists (INV-7 needs it), and no mapping in
+    // use has bit 63 set where code is fetched.
     unsafe { Efer::write(Efer::read() | EferFlags::NO_EXECUTE_ENABLE) };
-    // SAFETY: CR0 keeps its other bits; nothing writes through read-only entries.
+    // SAFETY: CR0 keeps its other bits; nothing writes through read-only entries, and
+    // from here on nothing can (A-4, INV-4).
     unsafe { Cr0::write(Cr0::read() | Cr0Flags::WRITE_PROTECT) };
     // SAFETY: only bits whose feature exists are set, and nothing maps user pages.
     unsafe { Cr4::write(cr4) };
@@ -152,7 +153,7 @@ pub(crate) fn flush_tlb() {
     let cr4 = Cr4::read();
     if cr4.contains(Cr4Flags::PAGE_GLOBAL) {
         // SAFETY: CR4 keeps its other bits. Changing PGE drops all translations
-        // (Intel SDM volume 3, 4.10.4.1).
+        // (A-2; Intel SDM volume 3, 4.10.4.1).
         unsafe { Cr4::write(cr4 - Cr4Flags::PAGE_GLOBAL) };
         // SAFETY: the value that was there.
         unsafe { Cr4::write(cr4) };
