@@ -268,7 +268,12 @@ impl Fold<'_> {
         gather: &mut Gather,
     ) -> Result<(), Stopped> {
         let memmap = self.vmemmap.memmap;
-        let first_entry = slot.entry(m).at;
+        let found = slot.entry(m);
+        assert!(
+            found.level == Level::Pte,
+            "{found:?} is a leaf still, though storing a table there failed"
+        );
+        let first_entry = found.at;
         let kept = if slot.first == 0 {
             self.first_moved()
         } else {
