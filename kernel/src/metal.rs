@@ -8,10 +8,10 @@
 
 use core::arch::asm;
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use mm::addr::{NodeId, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
-use mm::machine::{FailPoint, Fault, IrqState, Level, Machine, Probe};
+use mm::machine::{FailPoint, Fault, IrqState, Level, Machine, Probe, TlbCounts};
 use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr3};
 
@@ -244,6 +244,35 @@ impl Machine for Metal {
     fn on_each_cpu(&self, work: &(dyn Fn() + Sync)) {
         // One CPU is online.
         work();
+    }
+
+    fn run_on_each(&self, work: &(dyn Fn(usize) + Sync)) {
+        work(self.this_cpu());
+    }
+
+    fn touch_watchdog(&self) {}
+
+    fn wait_until(&self, _what: &str, done: &mut dyn FnMut() -> bool) {
+        while !done() {
+            core::hint::spin_loop();
+        }
+    }
+
+    fn cpus(&self) -> usize {
+        1
+    }
+
+    fn node_of_cpu(&self, _cpu: usize) -> NodeId {
+        self.this_node()
+    }
+
+    fn tlb_counts(&self, _cpu: usize) -> TlbCounts {
+        TlbCounts::default()
+    }
+
+    fn held_locks(&self) -> &AtomicU32 {
+        static HELD: AtomicU32 = AtomicU32::new(0);
+        &HELD
     }
 
     fn this_cpu(&self) -> usize {

@@ -5,6 +5,7 @@
 //! therefore never dereferences an address: it asks the machine to.
 
 use core::fmt;
+use core::sync::atomic::AtomicU32;
 
 use crate::addr::{NodeId, Pfn, PhysAddr, VirtAddr};
 
@@ -66,6 +67,52 @@ pub enum Level {
 /// Interrupt state as [`Machine::irq_save`] found it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IrqState(pub bool);
+
+/// What one CPU has done to keep translations true, since start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TlbCounts {
+    /// Translations dropped one page at a time.
+    #[doc(alias = "NR_TLB_LOCAL_FLUSH_ONE")]
+    pub pages: u64,
+    /// All translations dropped at once.
+    #[doc(alias = "NR_TLB_LOCAL_FLUSH_ALL")]
+    pub all: u64,
+    /// Rounds of [`Machine::on_each_cpu`] that this CPU started and others had to
+    /// take part in.
+    pub rounds: u64,
+    /// Interrupts that it sent for them.
+    #[doc(alias = "NR_TLB_REMOTE_FLUSH")]
+    pub sent: u64,
+    /// Rounds of others that it took part in.
+    #[doc(alias = "NR_TLB_REMOTE_FLUSH_RECEIVED")]
+    pub received: u64,
+}
+
+impl TlbCounts {
+    /// What was done between `earlier` and `self`.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Self {
+        Self {
+            pages: self.pages - earlier.pages,
+            all: self.all - earlier.all,
+            rounds: self.rounds - earlier.rounds,
+            sent: self.sent - earlier.sent,
+            received: self.received - earlier.received,
+        }
+    }
+}
+
+impl core::iter::Sum for TlbCounts {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            pages: sum.pages + one.pages,
+            all: sum.all + one.all,
+            rounds: sum.rounds + one.rounds,
+            sent: sum.sent + one.sent,
+            received: sum.received + one.received,
+        })
+    }
+}
 
 /// What this crate needs of the machine it runs on.
 ///
@@ -176,8 +223,42 @@ pub trait Machine: Sync {
     #[doc(alias = "__flush_tlb_all")]
     fn flush_all_local(&self);
 
-    /// Runs `work` on every online CPU, this one included, and waits for all.
+    /// Interrupts every online CPU to run `work`, runs it here, too, and waits for
+    /// all: when this returns, each has run it, after everything that came before
+    /// the call. `work` takes no lock and does not wait. The caller holds no lock
+    /// (INV-9).
     fn on_each_cpu(&self, work: &(dyn Fn() + Sync));
+
+    /// Runs `work(cpu)` on every online CPU at once, as ordinary code that can be
+    /// interrupted, and waits for all. For tests and benchmarks; one at a time. A CPU
+    /// that does not call [`Machine::touch_watchdog`] for ten seconds counts as stuck.
+    #[doc(alias = "stop_machine")]
+    fn run_on_each(&self, work: &(dyn Fn(usize) + Sync));
+
+    /// Says that the work under way on this CPU gets on.
+    #[doc(alias = "touch_softlockup_watchdog")]
+    fn touch_watchdog(&self);
+
+    /// Turns in a circle until `done`. If that takes ten seconds the machine ends with
+    /// a report that names `what` was waited for.
+    #[doc(alias = "cpu_relax")]
+    fn wait_until(&self, what: &str, done: &mut dyn FnMut() -> bool);
+
+    /// Online CPUs; they are numbered from 0 without gaps.
+    #[doc(alias = "num_online_cpus")]
+    fn cpus(&self) -> usize;
+
+    /// The node of `cpu`.
+    #[doc(alias = "cpu_to_node")]
+    fn node_of_cpu(&self, cpu: usize) -> NodeId;
+
+    /// What `cpu` has done to keep translations true.
+    fn tlb_counts(&self, cpu: usize) -> TlbCounts;
+
+    /// The locks that this CPU holds, one bit each class ([`crate::sync::LockClass`]).
+    /// Only this CPU changes it, with interrupts off: relaxed.
+    #[doc(alias = "lockdep")]
+    fn held_locks(&self) -> &AtomicU32;
 
     /// The CPU that runs this.
     #[doc(alias = "smp_processor_id")]

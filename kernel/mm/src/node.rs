@@ -7,7 +7,7 @@ use crate::buddy::{Buddy, Misuse, check_populated};
 use crate::frames::{FrameSource, Placement};
 use crate::machine::{FailPoint, Machine};
 use crate::page::Memmap;
-use crate::sync::IrqLock;
+use crate::sync::{IrqLock, LockClass};
 
 /// One node: its buddy allocator and what it started with.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct Node {
 impl Node {
     const fn new(node: NodeId, memmap: Memmap) -> Self {
         Self {
-            buddy: IrqLock::new(Buddy::new(node, memmap)),
+            buddy: IrqLock::new(LockClass::Buddy, Buddy::new(node, memmap)),
             present: AtomicU64::new(0),
             watermark: AtomicU64::new(0),
         }

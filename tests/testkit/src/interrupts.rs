@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::machine::lock;
 
 /// How long a CPU may keep others waiting. Nothing under test takes a hundredth.
-const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// The interrupt flag of one CPU. While interrupts are off, another CPU's
 /// interrupt waits; while one is being handled, they cannot be switched off.

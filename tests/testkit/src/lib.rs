@@ -27,7 +27,7 @@ mod world;
 pub use events::Event;
 pub use frames::Bump;
 pub use inject::Injection;
-pub use machine::{Builder, EmulatedMachine, FlushCounts};
+pub use machine::{Builder, EmulatedMachine};
 pub use memory::{FREED_POISON, FRESH_POISON};
 pub use sabotage::Sabotage;
 pub use violation::{Access, Violation};

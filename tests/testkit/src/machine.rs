@@ -6,7 +6,7 @@ mod hardware;
 use core::fmt;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mm::addr::{NodeId, Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
@@ -33,15 +33,6 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Flush instructions that a CPU has executed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct FlushCounts {
-    /// Of one page.
-    pub pages: u64,
-    /// Of everything.
-    pub all: u64,
-}
-
 #[derive(Debug)]
 struct Cpu {
     tlb: Mutex<Tlb>,
@@ -51,6 +42,10 @@ struct Cpu {
     interrupts: Interrupts,
     page_flushes: AtomicU64,
     full_flushes: AtomicU64,
+    rounds: AtomicU64,
+    sent: AtomicU64,
+    received: AtomicU64,
+    held_locks: AtomicU32,
 }
 
 /// CPUs that translate addresses nobody asked for, as real ones do.
@@ -109,12 +104,6 @@ impl EmulatedMachine {
         self.memory.ranges()
     }
 
-    /// Number of CPUs.
-    #[must_use]
-    pub fn cpus(&self) -> usize {
-        self.cpus.len()
-    }
-
     /// Loads CR3 on every CPU: a new top-level table, and all translations gone
     /// but the global ones.
     #[doc(alias = "write_cr3")]
@@ -147,15 +136,6 @@ impl EmulatedMachine {
     #[doc(alias = "X86_CR0_WP")]
     pub fn set_write_protect(&self, on: bool) {
         self.cpu().write_protect.store(on, Ordering::Relaxed);
-    }
-
-    /// Flush instructions that `cpu` has executed.
-    #[must_use]
-    pub fn flushes(&self, cpu: usize) -> FlushCounts {
-        FlushCounts {
-            pages: self.cpus[cpu].page_flushes.load(Ordering::Relaxed),
-            all: self.cpus[cpu].full_flushes.load(Ordering::Relaxed),
-        }
     }
 
     /// Plans failures at `point`, and starts its counts anew.

@@ -117,8 +117,8 @@ fn a_stale_translation_reaches_the_old_frame_until_flushed() {
     assert_eq!(b.m.load64(at(0)), 12, "another CPU flushed");
     b.m.flush_page_local(at(0xfff));
     assert_eq!(b.m.load64(at(0)), 22, "any address in the page names it");
-    assert_eq!(b.m.flushes(0).pages, 2);
-    assert_eq!(b.m.flushes(1).pages, 1);
+    assert_eq!(b.m.tlb_counts(0).pages, 2);
+    assert_eq!(b.m.tlb_counts(1).pages, 1);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_flush_of_all_drops_global_entries_and_a_load_of_cr3_does_not() {
     assert_eq!(b.m.load64(at(0x1000)), 3, "not global: gone");
     b.m.flush_all_local();
     assert_eq!(b.m.load64(at(0)), 3);
-    assert_eq!(b.m.flushes(0).all, 1);
+    assert_eq!(b.m.tlb_counts(0).all, 1);
 }
 
 #[test]
@@ -674,11 +674,11 @@ fn sabotage_drops_one_flush() {
 fn sabotage_of_rounds_copies_and_entries() {
     let b = bench();
     let rounds = || {
-        let before = [b.m.flushes(0).all, b.m.flushes(1).all];
+        let before = [b.m.tlb_counts(0).all, b.m.tlb_counts(1).all];
         b.m.on_each_cpu(&|| b.m.flush_all_local());
         [
-            b.m.flushes(0).all - before[0],
-            b.m.flushes(1).all - before[1],
+            b.m.tlb_counts(0).all - before[0],
+            b.m.tlb_counts(1).all - before[1],
         ]
     };
     b.m.sabotage(Sabotage::DropRound { nth: 2 });

@@ -304,9 +304,9 @@ fn many_pages_are_flushed_at_once() {
     let tables = simple();
     let at = VirtAddr::new(WINDOW);
     for (pages, expected) in [(1, (1, 0)), (33, (33, 0)), (34, (0, 1)), (512, (0, 1))] {
-        let before = tables.m.flushes(1);
+        let before = tables.m.tlb_counts(1);
         paging::Flush::new(at.range(pages * PAGE_SIZE)).flush(&tables.m);
-        let now = tables.m.flushes(1);
+        let now = tables.m.tlb_counts(1);
         let counted = (now.pages - before.pages, now.all - before.all);
         assert_eq!(counted, expected, "{pages} pages");
     }

@@ -6,7 +6,7 @@ use core::sync::atomic::AtomicU8;
 use crate::addr::{MAX_NODES, NodeId, Order};
 use crate::machine::Machine;
 use crate::page::{self, Page, PageList, PageType};
-use crate::sync::IrqLock;
+use crate::sync::{IrqLock, LockClass};
 
 /// The pool of one size on one node.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl Hstate {
     pub(super) const fn new(order: Order) -> Self {
         Self {
             order,
-            pools: [const { IrqLock::new(Pool::EMPTY) }; MAX_NODES],
+            pools: [const { IrqLock::new(LockClass::HugetlbPool, Pool::EMPTY) }; MAX_NODES],
             next_to_grow: AtomicU8::new(0),
             next_to_shrink: AtomicU8::new(0),
         }

@@ -8,7 +8,7 @@ use super::{MAX_REGIONS, MemRange, MemoryMap, RamRange, Warning};
 use crate::addr::{NodeId, Order, PAGE_SIZE, Pfn, PfnRange, PhysAddr};
 use crate::frames::{FrameSource, Placement};
 use crate::machine::{FailPoint, Level, Machine};
-use crate::sync::{IrqGuard, IrqLock};
+use crate::sync::{IrqGuard, IrqLock, LockClass};
 
 /// Low memory that is never handed out, in bytes. The BIOS keeps its data there
 /// and on some machines goes on writing to it, frame 0 has the real-mode vectors,
@@ -225,7 +225,7 @@ impl<'a, const N: usize> EarlyFrames<'a, N> {
     #[must_use]
     pub const fn new(early: Early<'a, N>) -> Self {
         Self {
-            early: IrqLock::new(early),
+            early: IrqLock::new(LockClass::Early, early),
             warned: AtomicBool::new(false),
         }
     }

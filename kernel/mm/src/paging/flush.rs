@@ -4,6 +4,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::addr::{PAGE_SIZE, VirtRange};
 use crate::machine::Machine;
+use crate::sync::assert_no_lock_held;
 
 /// Above this many pages all translations are dropped instead of single ones:
 /// Linux's default on x86.
@@ -60,6 +61,7 @@ impl Flush {
             .wrapping_sub(start.as_u64())
             .div_ceil(PAGE_SIZE);
         core::mem::forget(self);
+        assert_no_lock_held(m);
         if pages > FULL_FLUSH_CEILING {
             m.on_each_cpu(&|| m.flush_all_local());
         } else {

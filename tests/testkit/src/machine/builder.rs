@@ -1,7 +1,7 @@
 //! Putting a machine together.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 
 use mm::addr::PfnRange;
 
@@ -94,6 +94,10 @@ impl Builder {
             interrupts: Interrupts::default(),
             page_flushes: AtomicU64::new(0),
             full_flushes: AtomicU64::new(0),
+            rounds: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            held_locks: AtomicU32::new(0),
         };
         EmulatedMachine {
             memory: Memory::new(self.ram),

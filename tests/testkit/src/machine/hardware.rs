@@ -1,15 +1,17 @@
 //! What the machine does for the kernel: `mm`'s door to hardware.
 
 use core::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::thread::ScopedJoinHandle;
+use std::time::{Duration, Instant};
 
 use mm::addr::{NodeId, Pfn, PhysAddr, VirtAddr};
-use mm::machine::{FailPoint, Fault, IrqState, Level, Machine, Probe};
+use mm::machine::{FailPoint, Fault, IrqState, Level, Machine, Probe, TlbCounts};
 
 use super::{Cpu, EmulatedMachine, NO_ROOT, NOT_WATCHED, Speculation, THIS_CPU, lock};
 use crate::events::Event;
 use crate::inject::Injection;
+use crate::interrupts::LIMIT;
 use crate::sabotage::Late;
 use crate::violation::{Access, Violation};
 use crate::walker::{Trouble, Walker};
@@ -345,15 +347,67 @@ impl Machine for EmulatedMachine {
         if self.saboteur.keeps_local() {
             return work();
         }
+        if self.cpus.len() > 1 {
+            let others = self.cpus.len() as u64 - 1;
+            self.cpus[this].rounds.fetch_add(1, Ordering::Relaxed);
+            self.cpus[this].sent.fetch_add(others, Ordering::Relaxed);
+        }
         for (n, cpu) in self.cpus.iter().enumerate() {
             if n == this {
                 work();
             } else {
+                cpu.received.fetch_add(1, Ordering::Relaxed);
                 // A CPU with interrupts off takes the interrupt when they are on.
                 let _interrupted = cpu.interrupts.interrupt(n);
                 self.on_cpu(n, work);
             }
         }
+    }
+
+    fn run_on_each(&self, work: &(dyn Fn(usize) + Sync)) {
+        let outcomes: Vec<_> = std::thread::scope(|scope| {
+            let on = |cpu| move || self.on_cpu(cpu, || work(cpu));
+            let threads: Vec<_> = (0..self.cpus.len())
+                .map(|cpu| scope.spawn(on(cpu)))
+                .collect();
+            threads.into_iter().map(ScopedJoinHandle::join).collect()
+        });
+        if let Some(panic) = outcomes.into_iter().find_map(Result::err) {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    fn touch_watchdog(&self) {}
+
+    fn wait_until(&self, what: &str, done: &mut dyn FnMut() -> bool) {
+        let from = Instant::now();
+        while !done() {
+            std::thread::yield_now();
+            assert!(from.elapsed() < LIMIT, "waited for {what} for {LIMIT:?}");
+        }
+    }
+
+    fn cpus(&self) -> usize {
+        self.cpus.len()
+    }
+
+    fn node_of_cpu(&self, cpu: usize) -> NodeId {
+        NodeId::of(self.cpus[cpu].node.load(Ordering::Relaxed))
+    }
+
+    fn tlb_counts(&self, cpu: usize) -> TlbCounts {
+        let cpu = &self.cpus[cpu];
+        TlbCounts {
+            pages: cpu.page_flushes.load(Ordering::Relaxed),
+            all: cpu.full_flushes.load(Ordering::Relaxed),
+            rounds: cpu.rounds.load(Ordering::Relaxed),
+            sent: cpu.sent.load(Ordering::Relaxed),
+            received: cpu.received.load(Ordering::Relaxed),
+        }
+    }
+
+    fn held_locks(&self) -> &AtomicU32 {
+        &self.cpu().held_locks
     }
 
     fn this_cpu(&self) -> usize {
@@ -366,7 +420,7 @@ impl Machine for EmulatedMachine {
     }
 
     fn this_node(&self) -> NodeId {
-        NodeId::of(self.cpu().node.load(Ordering::Relaxed))
+        self.node_of_cpu(self.this_cpu())
     }
 
     fn irq_save(&self) -> IrqState {
