@@ -241,6 +241,10 @@ impl Machine for Metal {
         irq::restore(irq);
     }
 
+    fn reload_root_local(&self) {
+        tlb::flush_all();
+    }
+
     fn on_each_cpu(&self, work: &(dyn Fn() + Sync)) {
         // One CPU is online.
         work();

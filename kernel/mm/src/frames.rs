@@ -17,6 +17,13 @@ pub enum Placement {
 }
 
 impl Placement {
+    /// From the node of the CPU that runs this, if it can be: for whoever has no
+    /// better reason for a node.
+    #[doc(alias = "numa_mem_id")]
+    pub fn local<M: Machine>(machine: &M) -> Self {
+        Self::Prefer(machine.this_node())
+    }
+
     /// The node asked for.
     #[must_use]
     pub const fn node(self) -> NodeId {

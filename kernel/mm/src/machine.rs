@@ -9,8 +9,9 @@ use core::sync::atomic::AtomicU32;
 
 use crate::addr::{NodeId, Pfn, PhysAddr, VirtAddr};
 
-/// How a [`Machine::probe`] touches memory. Only [`Probe::Bts`] can change a value
-/// when it succeeds; what differs is what hardware does to a read-only page.
+/// How a [`Machine::probe`] touches memory. Only [`Probe::XaddOne`] and [`Probe::Bts`]
+/// can change a value when they succeed; what differs is what hardware does to a
+/// read-only page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Probe {
     /// A plain 4-byte load.
@@ -21,6 +22,8 @@ pub enum Probe {
     CmpxchgFailing,
     /// `lock xadd` of zero.
     XaddZero,
+    /// `lock xadd` of one: a reference taken without a look at the count.
+    XaddOne,
     /// `lock bts` of bit 0.
     Bts,
 }
@@ -222,6 +225,11 @@ pub trait Machine: Sync {
     /// Drops all of this CPU's translations, global ones included.
     #[doc(alias = "__flush_tlb_all")]
     fn flush_all_local(&self);
+
+    /// Loads CR3 with the value it has on this CPU: what that drops is up to the
+    /// processor, but no global translation. For tests.
+    #[doc(alias = "write_cr3")]
+    fn reload_root_local(&self);
 
     /// Interrupts every online CPU to run `work`, runs it here, too, and waits for
     /// all: when this returns, each has run it, after everything that came before

@@ -75,10 +75,9 @@ impl<'a, M: Machine> Env<'a, M> {
         Ok(())
     }
 
-    /// A block of `order` from any node, or a skip that says so.
+    /// A block of `order`, from this CPU's node if it can be, or a skip that says so.
     pub fn block(&self, order: Order) -> Result<Pfn, Stop> {
-        let prefer = Placement::Prefer(NodeId::ZERO);
-        match self.mm.nodes.alloc(self.m, order, prefer) {
+        match self.mm.nodes.alloc(self.m, order, Placement::local(self.m)) {
             Some(block) => Ok(block),
             None => skip!("no free block of order {order} on this machine"),
         }

@@ -1,7 +1,7 @@
 //! Page tables: mapping, splitting, flushing.
 
 use ktest::{Outcome, check, check_eq, skip};
-use mm::addr::{NodeId, Order, PAGE_SIZE, PMD_SIZE, PUD_SIZE, Pfn};
+use mm::addr::{Order, PAGE_SIZE, PMD_SIZE, PUD_SIZE, Pfn};
 use mm::frames::{FrameSource, Placement};
 use mm::machine::{Machine, Probe};
 use mm::paging::{self, Level, MapError, PteFlags};
@@ -11,7 +11,7 @@ use crate::Env;
 fn table<M: Machine>(env: &Env<'_, M>) -> Option<Pfn> {
     env.mm
         .nodes
-        .alloc(env.m, Order::PAGE, Placement::Prefer(NodeId::ZERO))
+        .alloc(env.m, Order::PAGE, Placement::local(env.m))
 }
 
 /// A page mapped at an address is what is read and written there, and nothing is

@@ -5,6 +5,7 @@ use core::sync::atomic::AtomicU8;
 
 use crate::addr::{MAX_NODES, NodeId, Order};
 use crate::machine::Machine;
+use crate::node::Nodes;
 use crate::page::{self, Page, PageList, PageType};
 use crate::sync::{IrqLock, LockClass};
 
@@ -128,6 +129,18 @@ impl Hstate {
         let head = self.pool(node).lock(m).free.pop(m)?;
         head.set_ref_count(m, 1);
         Some(head)
+    }
+
+    /// A free folio with a count of one, from the node of the CPU that runs this, else
+    /// from the nodes after it in turn; `None` if no pool of `nodes` has one.
+    #[doc(alias = "alloc_hugetlb_folio")]
+    #[doc(alias = "dequeue_hugetlb_folio_nodemask")]
+    pub fn take_near<M: Machine>(&self, m: &M, nodes: &Nodes) -> Option<Page> {
+        let own = m.this_node();
+        let after = nodes.online().filter(|node| *node > own);
+        let before = nodes.online().filter(|node| *node < own);
+        self.take(m, own)
+            .or_else(|| after.chain(before).find_map(|node| self.take(m, node)))
     }
 
     /// Drops a reference; the last one puts the folio back into its pool.

@@ -117,8 +117,8 @@ pub(crate) fn try_compare_exchange(at: VirtAddr, current: u32, new: u32) -> Resu
     try_instruction!(at, current, new, "lock cmpxchg [rdi], ecx")
 }
 
-/// Touches the 4 bytes at `at` as `how` says. `Bts` sets bit 0, the others leave
-/// the value as it is.
+/// Touches the 4 bytes at `at` as `how` says. `XaddOne` adds one, `Bts` sets bit 0,
+/// the others leave the value as it is.
 ///
 /// # Errors
 /// The fault, if the processor raised one.
@@ -129,6 +129,7 @@ pub(crate) fn probe(at: VirtAddr, how: Probe) -> Result<(), Fault> {
         Probe::Store => try_instruction!(at, found, "mov [rdi], eax"),
         Probe::CmpxchgFailing => try_instruction!(at, !found, "lock cmpxchg [rdi], eax"),
         Probe::XaddZero => try_instruction!(at, 0, "lock xadd [rdi], eax"),
+        Probe::XaddOne => try_instruction!(at, 1, "lock xadd [rdi], eax"),
         Probe::Bts => try_instruction!(at, 0, "lock bts dword ptr [rdi], 0"),
     }
     .map(|_| ())

@@ -289,6 +289,9 @@ impl Machine for EmulatedMachine {
             Probe::CmpxchgFailing | Probe::XaddZero => self.access(at, 4, true, |word| {
                 word.fetch_add(0, Ordering::AcqRel);
             }),
+            Probe::XaddOne => self.access(at, 4, true, |word| {
+                let _old = update_half(word, at, |old| Some(old.wrapping_add(1)));
+            }),
             Probe::Bts => self.access(at, 4, true, |word| {
                 let _old = update_half(word, at, |old| Some(old | 1));
             }),
@@ -334,6 +337,10 @@ impl Machine for EmulatedMachine {
         if !self.saboteur.drops_flush(flush) {
             self.flush(flush);
         }
+    }
+
+    fn reload_root_local(&self) {
+        lock(&self.cpu().tlb).flush_non_global();
     }
 
     fn on_each_cpu(&self, work: &(dyn Fn() + Sync)) {
