@@ -20,12 +20,13 @@ mod metal;
 mod panic;
 mod report;
 mod selftest;
+mod smp;
 mod state;
 
-use arch::x86_64::{cpu, gdt, idt, percpu, tsc};
+use arch::x86_64::{cpu, gdt, idt, percpu, stack, tsc};
 use boot::handoff::{self, Handoff};
 use boot::kernel_map::KernelMap;
-use boot::{cmdline, numa};
+use boot::{cmdline, cpus, numa};
 use bootloader_api::{BootInfo, entry_point};
 use console::Screen;
 use drivers::framebuffer::Surface;
@@ -40,9 +41,9 @@ entry_point!(start, config = &handoff::CONFIG);
 /// On the loader's page tables and stack, with its view of the machine.
 fn start(info: &'static mut BootInfo) -> ! {
     tsc::start();
-    gdt::init();
+    gdt::init(0, &stack::boot_tops());
     idt::init();
-    percpu::init_boot_cpu();
+    percpu::init(0);
     heap::init();
 
     let checked = if cfg!(debug_assertions) {
@@ -141,7 +142,8 @@ fn memory_map(handoff: &Handoff) {
     for range in ram.iter() {
         log!("  {range}");
     }
-    percpu::set_node(topology.node_of_cpu(cpu::apic_id(), 0).get());
+    state::set_topology(topology);
+    state::set_madt(cpus::detect(handoff));
     state::set_early(EarlyFrames::new(Early::new(ram)));
 }
 
@@ -162,6 +164,7 @@ extern "C" fn on_own_tables() -> ! {
     cpu::flush_tlb();
     vmemmap();
     buddy();
+    smp::start::all();
     report::remember_before();
     hugetlb();
     report::print();

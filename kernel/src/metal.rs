@@ -16,7 +16,7 @@ use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr3};
 
 use crate::arch::x86_64::{cpu, extable, irq, layout, percpu};
-use crate::console;
+use crate::{console, smp};
 
 /// This machine.
 #[derive(Clone, Copy, Debug)]
@@ -232,11 +232,13 @@ impl Machine for Metal {
 
     #[inline]
     fn flush_page_local(&self, at: VirtAddr) {
+        percpu::count(&percpu::this().flushed_pages);
         tlb::flush(x86_64::VirtAddr::new(at.as_u64()));
     }
 
     fn flush_all_local(&self) {
         let irq = irq::save();
+        percpu::count(&percpu::this().flushed_all);
         cpu::flush_tlb();
         irq::restore(irq);
     }
@@ -246,37 +248,35 @@ impl Machine for Metal {
     }
 
     fn on_each_cpu(&self, work: &(dyn Fn() + Sync)) {
-        // One CPU is online.
-        work();
+        smp::call::on_each_cpu(work);
     }
 
     fn run_on_each(&self, work: &(dyn Fn(usize) + Sync)) {
-        work(self.this_cpu());
+        smp::job::run_on_each(work);
     }
 
-    fn touch_watchdog(&self) {}
+    fn touch_watchdog(&self) {
+        smp::watchdog::touch();
+    }
 
-    fn wait_until(&self, _what: &str, done: &mut dyn FnMut() -> bool) {
-        while !done() {
-            core::hint::spin_loop();
-        }
+    fn wait_until(&self, what: &str, done: &mut dyn FnMut() -> bool) {
+        smp::watchdog::wait_until(what, done);
     }
 
     fn cpus(&self) -> usize {
-        1
+        smp::online()
     }
 
-    fn node_of_cpu(&self, _cpu: usize) -> NodeId {
-        self.this_node()
+    fn node_of_cpu(&self, cpu: usize) -> NodeId {
+        NodeId::new(percpu::area(cpu).node()).unwrap_or(NodeId::ZERO)
     }
 
-    fn tlb_counts(&self, _cpu: usize) -> TlbCounts {
-        TlbCounts::default()
+    fn tlb_counts(&self, cpu: usize) -> TlbCounts {
+        smp::tlb_counts(cpu)
     }
 
     fn held_locks(&self) -> &AtomicU32 {
-        static HELD: AtomicU32 = AtomicU32::new(0);
-        &HELD
+        &percpu::this().held_locks
     }
 
     fn this_cpu(&self) -> usize {
@@ -284,7 +284,7 @@ impl Machine for Metal {
     }
 
     fn this_node(&self) -> NodeId {
-        NodeId::new(percpu::node()).unwrap_or(NodeId::ZERO)
+        NodeId::new(percpu::this().node()).unwrap_or(NodeId::ZERO)
     }
 
     fn irq_save(&self) -> IrqState {

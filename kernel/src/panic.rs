@@ -2,16 +2,35 @@
 
 use core::fmt;
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use ktest::Text;
 
 use crate::arch::x86_64::trap::{self, ErrorCode, TrapFrame};
 use crate::arch::x86_64::{dump, exit, irq, percpu};
+use crate::smp::watchdog;
 use crate::{console, emerg};
 
-// How often this module was entered: more than once is a panic in a panic.
-static DEPTH: AtomicU32 = AtomicU32::new(0);
+// Who panics, and how often: the CPU's number + 1 in the lower half, above it how
+// often it came here. More than once is a panic in a panic.
+static PANIC: AtomicU64 = AtomicU64::new(0);
+
+/// Whether some CPU has panicked and the others are to stop.
+pub(crate) fn is_under_way() -> bool {
+    PANIC.load(Ordering::Acquire) != 0
+}
+
+/// How often this CPU has come here, from 0 on. Does not return on a CPU that comes
+/// later than another: that one tells the story.
+fn enter() -> u64 {
+    const AGAIN: u64 = 1 << 32;
+    let me = percpu::cpu() as u64 + 1;
+    match PANIC.compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => 0,
+        Err(found) if found % AGAIN == me => PANIC.fetch_add(AGAIN, Ordering::AcqRel) / AGAIN + 1,
+        Err(_) => irq::halt_forever(),
+    }
+}
 
 /// A fatal exception with the registers it found; `cr2` was read at its start.
 pub(crate) fn on_exception(frame: &TrapFrame, cr2: u64) -> ! {
@@ -57,7 +76,7 @@ fn on_panic(info: &PanicInfo<'_>) -> ! {
 /// Prints why and what the processor was doing, and ends the machine as failed.
 fn die(reason: fmt::Arguments<'_>, exception: Option<(&TrapFrame, u64)>) -> ! {
     let _ = irq::save();
-    match DEPTH.fetch_add(1, Ordering::AcqRel) {
+    match enter() {
         0 => {}
         1 => {
             console::break_locks();
@@ -70,6 +89,8 @@ fn die(reason: fmt::Arguments<'_>, exception: Option<(&TrapFrame, u64)>) -> ! {
         }
         _ => exit::end(exit::Verdict::Fail),
     }
+    let mut stopped = [None; percpu::MAX_CPUS];
+    watchdog::stop_others(&mut |cpu, at| stopped[cpu] = Some(at));
     console::break_locks();
     // Formatted once: the message may be long-winded, and lines are not.
     let reason = Text::<400>::of(reason);
@@ -89,6 +110,13 @@ fn die(reason: fmt::Arguments<'_>, exception: Option<(&TrapFrame, u64)>) -> ! {
             dump::registers(&frame);
             dump::path_to("RIP", frame.rip);
             dump::callers(frame.rsp);
+        }
+    }
+    for (cpu, at) in stopped.iter().enumerate() {
+        match at {
+            Some(Some(rip)) => emerg!("CPU: {cpu} stopped at {}", dump::Code(*rip)),
+            Some(None) => emerg!("CPU: {cpu} does not stop"),
+            None => {}
         }
     }
     console::bail_out(format_args!("{reason}"));

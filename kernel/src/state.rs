@@ -1,8 +1,9 @@
 //! What lives as long as the kernel: set once at boot, read ever after.
 
-use mm::addr::VirtAddr;
+use mm::addr::{NodeId, VirtAddr};
 use mm::cmdline::Options;
 use mm::memblock::{EarlyFrames, MemoryMap};
+use mm::numa::Topology;
 use mm::page::Memmap;
 use mm::system::Mm;
 use mm::vmemmap::RamRange;
@@ -10,6 +11,7 @@ use spin::Once;
 use suites::Env;
 
 use crate::arch::x86_64::layout;
+use crate::drivers::acpi::Madt;
 use crate::metal::Metal;
 
 /// The memory manager.
@@ -17,6 +19,8 @@ pub(crate) static MM: Mm = Mm::new(Memmap::new(Memmap::DEFAULT_BASE));
 
 static OPTIONS: Once<Options<'static>> = Once::new();
 static RAM: Once<MemoryMap> = Once::new();
+static TOPOLOGY: Once<Topology> = Once::new();
+static MADT: Once<Madt> = Once::new();
 static EARLY: Once<EarlyFrames<'static>> = Once::new();
 
 /// Keeps what the command line says.
@@ -37,6 +41,31 @@ pub(crate) fn set_ram(map: MemoryMap) -> &'static MemoryMap {
 /// The RAM, sorted, each range on one node; none until the map is there.
 pub(crate) fn ram() -> &'static [RamRange] {
     RAM.get().map_or(&[], MemoryMap::as_slice)
+}
+
+/// Keeps which node memory and CPUs belong to.
+pub(crate) fn set_topology(topology: Topology) -> &'static Topology {
+    TOPOLOGY.call_once(|| topology)
+}
+
+/// The node of the `cpu`th CPU, whose APIC id is `apic_id`: node 0 until it is known.
+pub(crate) fn node_of_cpu(apic_id: u32, cpu: usize) -> NodeId {
+    TOPOLOGY
+        .get()
+        .map_or(NodeId::ZERO, |topology| topology.node_of_cpu(apic_id, cpu))
+}
+
+/// Keeps the firmware's list of CPUs.
+pub(crate) fn set_madt(madt: Madt) {
+    MADT.call_once(|| madt);
+}
+
+/// The firmware's list of CPUs.
+///
+/// # Panics
+/// If it has not been read.
+pub(crate) fn madt() -> &'static Madt {
+    MADT.get().expect("the firmware's tables have been read")
 }
 
 /// Keeps the early allocator.

@@ -1,6 +1,7 @@
 //! From the boot loader's world to our own.
 
 pub(crate) mod cmdline;
+pub(crate) mod cpus;
 pub(crate) mod handoff;
 pub(crate) mod image;
 pub(crate) mod kernel_map;

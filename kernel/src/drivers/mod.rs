@@ -3,4 +3,5 @@
 pub(crate) mod acpi;
 pub(crate) mod framebuffer;
 pub(crate) mod fw_cfg;
+pub(crate) mod pic;
 pub(crate) mod serial;

@@ -5,6 +5,7 @@ mod console;
 mod firmware;
 mod machine;
 mod selfcheck;
+mod smp;
 
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;

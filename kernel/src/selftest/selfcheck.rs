@@ -5,6 +5,11 @@
 use core::hint::black_box;
 
 use ktest::{check_eq, fail, ktest, skip};
+use mm::machine::Machine as _;
+
+use super::smp::several;
+use crate::arch::x86_64::irq;
+use crate::metal::Metal;
 
 ktest! { suite = selfcheck, manual = true;
     /// A check that does not hold.
@@ -50,6 +55,40 @@ ktest! { suite = selfcheck, manual = true;
     /// A recursion without an end.
     fn stack_overflow() {
         black_box(recurse(0));
+    }
+
+    /// A CPU that does not take calls, which the one that waits for it notices.
+    fn stuck() {
+        several()?;
+        Metal.run_on_each(&|cpu| {
+            if cpu == 1 {
+                let _ = irq::save();
+                loop {
+                    core::hint::spin_loop();
+                }
+            }
+            if cpu == 0 {
+                Metal.on_each_cpu(&|| ());
+            }
+        });
+    }
+
+    /// A CPU that does not get on with its part of a job.
+    fn stuck_in_a_job() {
+        several()?;
+        Metal.run_on_each(&|cpu| {
+            if cpu == 1 {
+                loop {
+                    core::hint::spin_loop();
+                }
+            }
+        });
+    }
+
+    /// Panics of all CPUs but the first, at once.
+    fn panics_elsewhere() {
+        several()?;
+        Metal.run_on_each(&|cpu| assert!(cpu == 0, "on purpose, on CPU {cpu}"));
     }
 
     /// A loop without an end: only a time limit outside ends it.

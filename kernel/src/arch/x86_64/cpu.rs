@@ -67,18 +67,10 @@ pub(crate) fn features() -> &'static Features {
     })
 }
 
-/// The local APIC id of this CPU, as firmware tables name it.
-pub(crate) fn apic_id() -> u32 {
-    let id = cpuid();
-    let x2apic = id
-        .get_extended_topology_info()
-        .and_then(|mut levels| levels.next())
-        .map(|level| level.x2apic_id());
-    let basic = || {
-        id.get_feature_info()
-            .map(|f| u32::from(f.initial_local_apic_id()))
-    };
-    x2apic.or_else(basic).unwrap_or(0)
+/// Whether the local APIC's registers can be MSRs.
+#[doc(alias = "X86_FEATURE_X2APIC")]
+pub(crate) fn has_x2apic() -> bool {
+    cpuid().get_feature_info().is_some_and(|f| f.has_x2apic())
 }
 
 /// Frequency of the time stamp counter in Hz as the processor states it, if so.
@@ -101,6 +93,15 @@ const IA32_PAT: u32 = 0x277;
 /// Its value at reset with type 1 changed from write-through to write-combining:
 /// what a framebuffer wants, and nothing here wants write-through. Linux does so.
 const PAT_WITH_WC: u64 = 0x0007_0406_0007_0106;
+
+/// The eight memory types that entries choose from, a byte each; 0 without PAT.
+pub(crate) fn memory_types() -> u64 {
+    if !features().pat {
+        return 0;
+    }
+    // SAFETY: the MSR exists.
+    unsafe { Msr::new(IA32_PAT).read() }
+}
 
 /// Switches on what protects memory from this kernel's own mistakes: WP, NX,
 /// SMEP, SMAP; and global pages.

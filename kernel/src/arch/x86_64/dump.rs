@@ -11,7 +11,7 @@ use x86_64::registers::control::{Cr0, Cr2, Cr3, Cr4, Efer};
 
 use super::extable::try_load;
 use super::trap::TrapFrame;
-use super::{layout, stack};
+use super::{layout, percpu, stack};
 use crate::boot::image;
 use crate::emerg;
 
@@ -189,7 +189,7 @@ pub(crate) fn callers(rsp: u64) {
     emerg!("Call trace, by what lies on the stack:");
     let mut printed = 0;
     let code = image::code();
-    let first = match stack::guards()
+    let first = match stack::guards_of(percpu::cpu())
         .iter()
         .find(|(_, guard)| guard.contains(&rsp))
     {
@@ -218,7 +218,10 @@ pub(crate) fn callers(rsp: u64) {
 }
 
 /// An address in the code, as itself and as the offset that symbolizers take.
-struct Code(u64);
+pub(crate) struct Code(
+    /// The address.
+    pub(crate) u64,
+);
 
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

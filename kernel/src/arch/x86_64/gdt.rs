@@ -10,7 +10,8 @@ use x86_64::registers::segmentation::SegmentSelector;
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
 use x86_64::structures::tss::TaskStateSegment;
 
-use super::stack;
+use super::percpu::MAX_CPUS;
+use super::stack::Tops;
 
 /// Index of the double fault stack in the interrupt stack table.
 pub(crate) const IST_DOUBLE_FAULT: u16 = 0;
@@ -22,52 +23,63 @@ pub(crate) const IST_MACHINE_CHECK: u16 = 2;
 pub(crate) const IST_DEBUG: u16 = 3;
 
 struct Tables {
-    gdt: GlobalDescriptorTable,
+    tss: Once<TaskStateSegment>,
+    gdt: Once<Segments>,
+}
+
+struct Segments {
+    table: GlobalDescriptorTable,
     code: SegmentSelector,
     data: SegmentSelector,
     tss: SegmentSelector,
 }
 
-// Of the boot CPU; another CPU brings its own pair.
-static TSS: Once<TaskStateSegment> = Once::new();
-static TABLES: Once<Tables> = Once::new();
+// A pair for each CPU: the processor writes to its task state's descriptor.
+static TABLES: [Tables; MAX_CPUS] = [const {
+    Tables {
+        tss: Once::new(),
+        gdt: Once::new(),
+    }
+}; MAX_CPUS];
 
-/// Loads this kernel's segments and task state on the boot CPU. GS and FS bases
-/// are zeroed by it: per-CPU areas come after.
-pub(crate) fn init() {
-    let tss = TSS.call_once(|| {
+/// Loads segments and task state of CPU `cpu`, which is this one; exceptions that
+/// need a stack of their own use those of `stacks`. GS and FS bases are zeroed by it:
+/// the per-CPU area comes after.
+pub(crate) fn init(cpu: usize, stacks: &Tops) {
+    let tables = &TABLES[cpu];
+    let tss = tables.tss.call_once(|| {
         let mut tss = TaskStateSegment::new();
         for (index, top) in [
-            (IST_DOUBLE_FAULT, stack::DOUBLE_FAULT.top()),
-            (IST_NMI, stack::NMI.top()),
-            (IST_MACHINE_CHECK, stack::MACHINE_CHECK.top()),
-            (IST_DEBUG, stack::DEBUG.top()),
+            (IST_DOUBLE_FAULT, stacks.double_fault),
+            (IST_NMI, stacks.nmi),
+            (IST_MACHINE_CHECK, stacks.machine_check),
+            (IST_DEBUG, stacks.debug),
         ] {
             tss.interrupt_stack_table[usize::from(index)] = VirtAddr::new(top);
         }
         tss
     });
-    let tables = TABLES.call_once(|| {
-        let mut gdt = GlobalDescriptorTable::new();
-        let code = gdt.append(Descriptor::kernel_code_segment());
-        let data = gdt.append(Descriptor::kernel_data_segment());
-        let tss = gdt.append(Descriptor::tss_segment(tss));
-        Tables {
-            gdt,
+    let segments = tables.gdt.call_once(|| {
+        let mut table = GlobalDescriptorTable::new();
+        let code = table.append(Descriptor::kernel_code_segment());
+        let data = table.append(Descriptor::kernel_data_segment());
+        let tss = table.append(Descriptor::tss_segment(tss));
+        Segments {
+            table,
             code,
             data,
             tss,
         }
     });
-    tables.gdt.load();
+    segments.table.load();
     // SAFETY: the selector names the 64-bit code segment of the table just loaded.
-    unsafe { CS::set_reg(tables.code) };
+    unsafe { CS::set_reg(segments.code) };
     // SAFETY: the selector names a writable data segment of that table.
-    unsafe { SS::set_reg(tables.data) };
+    unsafe { SS::set_reg(segments.data) };
     for set in [DS::set_reg, ES::set_reg, FS::set_reg, GS::set_reg] {
         // SAFETY: a null selector is valid there in 64-bit mode.
         unsafe { set(SegmentSelector::NULL) };
     }
     // SAFETY: the selector names the task state in that table, which is static.
-    unsafe { load_tss(tables.tss) };
+    unsafe { load_tss(segments.tss) };
 }

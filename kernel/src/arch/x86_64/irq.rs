@@ -2,6 +2,11 @@
 
 use x86_64::instructions::interrupts;
 
+/// Whether interrupts are on.
+pub(crate) fn are_on() -> bool {
+    interrupts::are_enabled()
+}
+
 /// Switches interrupts off; whether they were on.
 #[doc(alias = "local_irq_save")]
 pub(crate) fn save() -> bool {

@@ -5,6 +5,8 @@
 //! ffff_8880_0000_0000  direct map of physical memory, also while the loader's
 //!                      page tables are still in use
 //! ffff_c900_0000_0000  devices: the framebuffer
+//! ffff_c980_0000_0000  devices: the local APIC
+//! ffff_c988_0000_0000  stacks of all CPUs but the first, with their guard pages
 //! ffff_d000_0000_0000  room for self-tests
 //! ffff_ea00_0000_0000  vmemmap (crate `mm`)
 //! ffff_ffff_8000_0000  kernel image with its stacks and their guard pages
@@ -20,6 +22,13 @@ pub(crate) const DIRECT_MAP_BYTES: u64 = 1 << 46;
 /// Where the framebuffer is mapped, if there is one.
 #[doc(alias = "VMALLOC_START")]
 pub(crate) const FRAMEBUFFER: u64 = 0xffff_c900_0000_0000;
+
+/// Where the registers of each CPU's local APIC are mapped.
+#[doc(alias = "FIX_APIC_BASE")]
+pub(crate) const LAPIC: usize = 0xffff_c980_0000_0000;
+
+/// Where the stacks of all CPUs but the first are mapped.
+pub(crate) const STACKS: u64 = 0xffff_c988_0000_0000;
 
 /// Where the kernel image starts.
 #[doc(alias = "__START_KERNEL_map")]

@@ -1,11 +1,15 @@
-//! Stacks of the boot CPU, each above a guard page.
+//! The stacks of each CPU, each above a guard page.
 //!
-//! They lie in the kernel image, so that exceptions can be handled before there
-//! is an allocator. The guard page is part of the type; building the kernel's
-//! page tables leaves it out ([`guards`]).
+//! Those of the boot CPU lie in the kernel image, so that exceptions can be handled
+//! before there is an allocator. Their guard page is part of the type; building the
+//! kernel's page tables leaves it out ([`guards`]). Those of other CPUs are mapped at
+//! [`layout::STACKS`], in one piece a CPU, before the CPU is started.
 
 use core::cell::UnsafeCell;
 use core::ops::Range;
+
+use super::layout;
+use super::percpu::MAX_CPUS;
 
 const PAGE: usize = 4096;
 
@@ -56,7 +60,78 @@ pub(crate) static MACHINE_CHECK: Stack<{ 6 * PAGE }> = Stack::new();
 /// Debug exceptions, likewise.
 pub(crate) static DEBUG: Stack<{ 6 * PAGE }> = Stack::new();
 
-/// The guard page of every stack, with the stack's name.
+/// Where the stack pointer starts on each stack of one CPU.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tops {
+    /// What the CPU runs on.
+    pub(crate) normal: u64,
+    /// See [`DOUBLE_FAULT`].
+    pub(crate) double_fault: u64,
+    /// See [`NMI`].
+    pub(crate) nmi: u64,
+    /// See [`MACHINE_CHECK`].
+    pub(crate) machine_check: u64,
+    /// See [`DEBUG`].
+    pub(crate) debug: u64,
+}
+
+/// The boot CPU's.
+pub(crate) fn boot_tops() -> Tops {
+    Tops {
+        normal: BOOT.top(),
+        double_fault: DOUBLE_FAULT.top(),
+        nmi: NMI.top(),
+        machine_check: MACHINE_CHECK.top(),
+        debug: DEBUG.top(),
+    }
+}
+
+const NAMES: [&str; 5] = ["normal", "double fault", "NMI", "machine check", "debug"];
+/// Pages of each stack of another CPU than the boot CPU, in the order of [`NAMES`].
+const SIZES: [u64; 5] = [32, 6, 6, 6, 6];
+/// Address space for one CPU's stacks and their guard pages.
+const CPU_BYTES: u64 = 64 * PAGE as u64;
+
+/// The stacks of CPU `cpu`, not the boot CPU: name, and the addresses above the guard
+/// page.
+fn stacks_of(cpu: usize) -> [(&'static str, Range<u64>); 5] {
+    let mut at = layout::STACKS + cpu as u64 * CPU_BYTES;
+    core::array::from_fn(|n| {
+        let start = at + PAGE as u64;
+        at = start + SIZES[n] * PAGE as u64;
+        (NAMES[n], start..at)
+    })
+}
+
+/// Addresses of the pages to be mapped for the stacks of CPU `cpu`.
+pub(crate) fn pages_of(cpu: usize) -> impl Iterator<Item = u64> {
+    let stacks = stacks_of(cpu).into_iter();
+    stacks.flat_map(|(_, range)| range.step_by(PAGE))
+}
+
+/// The stacks of CPU `cpu`, not the boot CPU.
+pub(crate) fn tops_of(cpu: usize) -> Tops {
+    let [normal, double_fault, nmi, machine_check, debug] =
+        stacks_of(cpu).map(|(_, range)| range.end);
+    Tops {
+        normal,
+        double_fault,
+        nmi,
+        machine_check,
+        debug,
+    }
+}
+
+/// The guard page of every stack of CPU `cpu`, with the stack's name.
+pub(crate) fn guards_of(cpu: usize) -> [(&'static str, Range<u64>); 5] {
+    if cpu == 0 {
+        guards()
+    } else {
+        stacks_of(cpu).map(|(name, range)| (name, range.start - PAGE as u64..range.start))
+    }
+}
+
+/// The guard page of every stack of the boot CPU, with the stack's name.
 pub(crate) fn guards() -> [(&'static str, Range<u64>); 5] {
     [
         ("boot", BOOT.guard()),
@@ -69,7 +144,14 @@ pub(crate) fn guards() -> [(&'static str, Range<u64>); 5] {
 
 /// The name of the stack whose guard page holds `at`, if one does.
 pub(crate) fn overflowed(at: u64) -> Option<&'static str> {
-    guards()
+    let cpu = match at.checked_sub(layout::STACKS) {
+        // Checked for all addresses of the image when that is mapped: CPU 0's.
+        Some(offset) if offset < MAX_CPUS as u64 * CPU_BYTES => {
+            usize::try_from(offset / CPU_BYTES).unwrap_or(0)
+        }
+        _ => 0,
+    };
+    guards_of(cpu)
         .into_iter()
         .find(|(_, guard)| guard.contains(&at))
         .map(|(name, _)| name)

@@ -7,6 +7,7 @@ use x86_64::registers::control::Cr2;
 
 use super::{extable, stack};
 use crate::panic;
+use crate::smp;
 
 /// All general registers as they were, and what the processor pushed.
 #[repr(C)]
@@ -39,12 +40,17 @@ pub(crate) struct TrapFrame {
     pub(crate) ss: u64,
 }
 
+/// Vector of the non-maskable interrupt.
+pub(crate) const NMI: u64 = 2;
 /// Vector of the double fault.
 pub(crate) const DOUBLE_FAULT: u64 = 8;
 /// Vector of the general protection fault.
 pub(crate) const GENERAL_PROTECTION: u64 = 13;
 /// Vector of the page fault.
 pub(crate) const PAGE_FAULT: u64 = 14;
+
+/// The vectors from here on are interrupts.
+const FIRST_INTERRUPT: u8 = 32;
 
 /// Distance between two stubs in bytes.
 const STUB_BYTES: u64 = 16;
@@ -121,6 +127,12 @@ pub(crate) fn stub(vector: u8) -> u64 {
 
 /// Called by the stubs; returning resumes what `frame` says.
 extern "C" fn handle(frame: &mut TrapFrame) {
+    if let Ok(vector @ FIRST_INTERRUPT..) = u8::try_from(frame.vector) {
+        return smp::on_interrupt(vector);
+    }
+    if frame.vector == NMI {
+        return smp::watchdog::on_nmi(frame);
+    }
     // Read before anything else can fault.
     let cr2 = Cr2::read_raw();
     let at = match frame.vector {
@@ -138,7 +150,7 @@ pub(crate) fn name(vector: u64) -> &'static str {
     match vector {
         0 => "#DE divide error",
         1 => "#DB debug",
-        2 => "NMI",
+        NMI => "NMI",
         3 => "#BP breakpoint",
         4 => "#OF overflow",
         5 => "#BR bound range exceeded",

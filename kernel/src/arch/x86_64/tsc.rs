@@ -51,6 +51,22 @@ pub(crate) fn micros() -> u64 {
     u64::try_from(micros).unwrap_or(u64::MAX)
 }
 
+/// Waits until `done`, `micros` microseconds at most; whether it came to that.
+pub(crate) fn wait_until(micros: u64, done: &dyn Fn() -> bool) -> bool {
+    let hz = u128::from(hz());
+    let ticks = u64::try_from(u128::from(micros) * hz / 1_000_000).unwrap_or(u64::MAX);
+    let from = cycles();
+    loop {
+        if done() {
+            return true;
+        }
+        if cycles().wrapping_sub(from) >= ticks {
+            return false;
+        }
+        core::hint::spin_loop();
+    }
+}
+
 /// Finds out the frequency in Hz, once.
 pub(crate) fn calibrate() -> (u64, Source) {
     let stated = cpu::stated_tsc_hz().filter(|hz| PLAUSIBLE_HZ.contains(hz));

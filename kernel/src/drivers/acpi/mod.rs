@@ -1,4 +1,4 @@
-//! ACPI's static tables: where they are, and the one about NUMA.
+//! ACPI's static tables: where they are, and those about CPUs and NUMA.
 //!
 //! The crate `acpi` gives the layout of the root pointer and of table headers, and
 //! checks them. Two things of its release 6.1.1 are not used: it reads XSDT entries
@@ -7,6 +7,8 @@
 //! and length is checked against the memory map before a byte of it is read.
 #![expect(unsafe_code, reason = "reads firmware tables through the direct map")]
 
+mod entries;
+mod madt;
 mod srat;
 
 use core::fmt;
@@ -15,6 +17,9 @@ use acpi::AcpiError;
 use acpi::rsdp::Rsdp;
 use acpi::sdt::{SdtHeader, Signature};
 
+pub(crate) use entries::Damage;
+use entries::entries;
+pub(crate) use madt::{Madt, parse as parse_madt};
 pub(crate) use srat::parse as parse_srat;
 
 use crate::arch::x86_64::layout;
@@ -109,6 +114,14 @@ impl<'a> Tables<'a> {
     #[doc(alias = "acpi_table_parse")]
     pub(crate) fn srat(&self) -> Result<&'static [u8], Error> {
         self.find("SRAT", Signature::SRAT)
+    }
+
+    /// The table of CPUs, header included.
+    ///
+    /// # Errors
+    /// [`Error::NotListed`] if there is none, or what is wrong with it.
+    pub(crate) fn madt(&self) -> Result<&'static [u8], Error> {
+        self.find("MADT", Signature::MADT)
     }
 
     fn find(&self, what: &'static str, signature: Signature) -> Result<&'static [u8], Error> {

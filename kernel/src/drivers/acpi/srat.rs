@@ -1,30 +1,9 @@
 //! The System Resource Affinity Table (ACPI 6.5, 5.2.16): which memory and which
 //! CPU belongs to which proximity domain.
 
-use core::fmt;
-
 use mm::numa::{CpuAffinity, MemoryAffinity, Srat};
 
-/// An entry that cannot be what it says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Damage {
-    /// Bytes from the start of the table.
-    pub(crate) offset: usize,
-    /// Its type.
-    pub(crate) kind: u8,
-    /// Its length in bytes.
-    pub(crate) length: u8,
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "SRAT entry at byte {}: type {} cannot be {} bytes long",
-            self.offset, self.kind, self.length
-        )
-    }
-}
+use super::Damage;
 
 /// Bytes before the first entry: the header and 12 reserved ones.
 const FIRST_ENTRY: usize = 36 + 12;
@@ -40,30 +19,16 @@ const LOCAL_X2APIC: u8 = 2;
 /// [`Damage`] at the first entry that is too short or reaches beyond the table.
 #[doc(alias = "acpi_table_parse_srat")]
 pub(crate) fn parse(table: &[u8]) -> Result<Srat, Damage> {
+    let shortest = |kind| match kind {
+        LOCAL_APIC => 16,
+        MEMORY => 40,
+        LOCAL_X2APIC => 24,
+        _ => 2,
+    };
     let mut srat = Srat::new();
-    let mut offset = FIRST_ENTRY;
-    let mut rest = table.get(offset..).unwrap_or(&[]);
-    while let [kind, tail @ ..] = rest {
-        let length = tail.first().copied().unwrap_or(0);
-        let damage = Damage {
-            offset,
-            kind: *kind,
-            length,
-        };
-        let shortest = match *kind {
-            LOCAL_APIC => 16,
-            MEMORY => 40,
-            LOCAL_X2APIC => 24,
-            _ => 2,
-        };
-        let (entry, next) = rest
-            .split_at_checked(usize::from(length))
-            .filter(|(entry, _)| entry.len() >= shortest)
-            .ok_or(damage)?;
+    super::entries("SRAT", table, FIRST_ENTRY, &shortest, &mut |entry| {
         add(entry, &mut srat);
-        offset += entry.len();
-        rest = next;
-    }
+    })?;
     Ok(srat)
 }
 

@@ -1,0 +1,64 @@
+//! The Multiple APIC Description Table (ACPI 6.5, 5.2.12): which CPUs there are.
+
+use arrayvec::ArrayVec;
+
+use super::Damage;
+
+/// CPUs of a table that there is room for.
+pub(crate) const MAX_ENTRIES: usize = 512;
+
+/// A CPU as the table lists it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct CpuEntry {
+    /// Its local APIC's id.
+    pub(crate) apic_id: u32,
+    /// Whether it is there and may be started.
+    #[doc(alias = "ACPI_MADT_ENABLED")]
+    pub(crate) enabled: bool,
+}
+
+/// What the kernel needs of the table.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Madt {
+    /// The CPUs in order of the table.
+    pub(crate) cpus: ArrayVec<CpuEntry, MAX_ENTRIES>,
+    /// CPUs that there was no room for.
+    pub(crate) dropped: usize,
+}
+
+/// Bytes before the first entry: the header, the local APIC's address, the flags.
+const FIRST_ENTRY: usize = 36 + 8;
+
+const LOCAL_APIC: u8 = 0;
+const LOCAL_X2APIC: u8 = 9;
+
+/// The CPUs of the table (header included). A CPU listed both ways is there once.
+///
+/// # Errors
+/// [`Damage`] at the first entry that is too short or reaches beyond the table.
+#[doc(alias = "acpi_parse_madt_lapic_entries")]
+pub(crate) fn parse(table: &[u8]) -> Result<Madt, Damage> {
+    let shortest = |kind| match kind {
+        LOCAL_APIC => 8,
+        LOCAL_X2APIC => 16,
+        _ => 2,
+    };
+    let mut madt = Madt::default();
+    super::entries("MADT", table, FIRST_ENTRY, &shortest, &mut |entry| {
+        let flag_at = |at: usize| entry[at] & 1 != 0;
+        let u32_at = |at: usize| u32::from_le_bytes(core::array::from_fn(|n| entry[at + n]));
+        let (apic_id, enabled) = match entry[0] {
+            // 255 means "listed as an x2APIC".
+            LOCAL_APIC if entry[3] != 0xff => (u32::from(entry[3]), flag_at(4)),
+            LOCAL_X2APIC if u32_at(4) != u32::MAX => (u32_at(4), flag_at(8)),
+            _ => return,
+        };
+        if madt.cpus.iter().any(|cpu| cpu.apic_id == apic_id) {
+            return;
+        }
+        if madt.cpus.try_push(CpuEntry { apic_id, enabled }).is_err() {
+            madt.dropped += 1;
+        }
+    })?;
+    Ok(madt)
+}
