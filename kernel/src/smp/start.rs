@@ -120,6 +120,7 @@ pub(crate) fn all() {
         panic!("no local APIC: {why:?}");
     }
     lapic::enable(true);
+    cpu::be_the_model();
     let boot = lapic::id();
     let node = state::node_of_cpu(boot, 0);
     percpu::this().describe(node.get(), boot);
@@ -201,16 +202,23 @@ fn frame(node: NodeId) -> Option<Pfn> {
 fn map_stacks(cpu: usize, node: NodeId) -> Result<(), MapError> {
     for at in stack::pages_of(cpu) {
         let at = VirtAddr::new(at);
-        if paging::leaf(&Metal, Metal.root(), at).is_some() {
-            // Of a CPU that did not come up: the next one gets its number.
-            continue;
-        }
         let pfn = frame(node).ok_or(MapError::NoMemory)?;
         let flags = PteFlags::KERNEL;
         let mut alloc = || frame(node);
         paging::map(&Metal, Metal.root(), at, pfn, Level::Pte, flags, &mut alloc)?;
     }
     Ok(())
+}
+
+/// Takes the stacks of CPU `cpu` back, mapped as far as they are. Their tables stay.
+fn unmap_stacks(cpu: usize) {
+    for at in stack::pages_of(cpu) {
+        let unmapped = paging::unmap(&Metal, Metal.root(), VirtAddr::new(at), Level::Pte);
+        if let Ok((pte, flush)) = unmapped {
+            flush.flush(&Metal);
+            MM.nodes.free(&Metal, pte.pfn(), Order::PAGE);
+        }
+    }
 }
 
 /// Starts the CPU with `apic_id`; it gets the next number.
@@ -224,7 +232,10 @@ fn one(low: &LowPages, apic_id: u32, limit_micros: u64) -> Result<(), Failed> {
     }
     let cpu = online();
     let node = state::node_of_cpu(apic_id, cpu);
-    map_stacks(cpu, node).map_err(Failed::Stacks)?;
+    if let Err(why) = map_stacks(cpu, node) {
+        unmap_stacks(cpu);
+        return Err(Failed::Stacks(why));
+    }
     low.build();
     let start = Start {
         root: Metal.root(),
@@ -248,7 +259,7 @@ fn one(low: &LowPages, apic_id: u32, limit_micros: u64) -> Result<(), Failed> {
     if !tsc::wait_until(SECOND_STARTUP_MICROS.min(limit_micros), &is_up) {
         lapic::send(apic_id, Ipi::Startup(page));
     }
-    if !tsc::wait_until(limit_micros, &is_up) && !give_up(area, apic_id) {
+    if !tsc::wait_until(limit_micros, &is_up) && !give_up(cpu, apic_id) {
         return Err(Failed::NoAnswer(limit_micros));
     }
     ONLINE.store(cpu + 1, Ordering::Release);
@@ -257,17 +268,18 @@ fn one(low: &LowPages, apic_id: u32, limit_micros: u64) -> Result<(), Failed> {
 
 /// Makes sure that a CPU which did not come up in time never does. Whether it came up
 /// at the last moment.
-fn give_up(area: &percpu::PerCpu, apic_id: u32) -> bool {
-    let (relaxed, acquire) = (Ordering::AcqRel, Ordering::Acquire);
+fn give_up(cpu: usize, apic_id: u32) -> bool {
+    let area = percpu::area(cpu);
     let gone = area
         .state
-        .compare_exchange(STARTING, OFFLINE, relaxed, acquire);
+        .compare_exchange(STARTING, OFFLINE, Ordering::AcqRel, Ordering::Acquire);
     if gone.is_err() {
         return true;
     }
     // Wherever it is, it starts over, and waits: its stack is the next CPU's.
     lapic::send(apic_id, Ipi::Init);
     tsc::wait_until(INIT_MICROS, &|| false);
+    unmap_stacks(cpu);
     false
 }
 
@@ -277,8 +289,7 @@ extern "C" fn on_other_cpu(cpu: usize) -> ! {
     idt::init();
     percpu::init(cpu);
     // WP before anything else: INV-4.
-    cpu::enable_protections();
-    cpu::enable_vectors();
+    cpu::follow_the_model();
     lapic::enable(false);
     job::join();
     let area = percpu::this();

@@ -1,6 +1,8 @@
 //! What this processor can do, and switching it on.
 #![expect(unsafe_code, reason = "writes control registers and MSRs")]
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use raw_cpuid::{CpuId, CpuIdReaderNative};
 use spin::Once;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
@@ -128,6 +130,25 @@ pub(crate) fn enable_protections() {
         // use selects type 1, so no mapping changes its type.
         unsafe { Msr::new(IA32_PAT).write(PAT_WITH_WC) };
     }
+}
+
+// CR4 of the boot CPU. Relaxed: stored before another CPU is started.
+static BOOT_CR4: AtomicU64 = AtomicU64::new(0);
+
+/// Makes the other CPUs' CR4 what this one's is: firmware may have set more than
+/// [`enable_protections`] does.
+#[doc(alias = "mmu_cr4_features")]
+pub(crate) fn be_the_model() {
+    BOOT_CR4.store(Cr4::read_raw(), Ordering::Relaxed);
+}
+
+/// Everything that the boot CPU has switched on, on another CPU.
+pub(crate) fn follow_the_model() {
+    enable_protections();
+    enable_vectors();
+    let cr4 = Cr4Flags::from_bits_retain(BOOT_CR4.load(Ordering::Relaxed));
+    // SAFETY: what the boot CPU runs with, WP, NX, SMEP and SMAP included (INV-4).
+    unsafe { Cr4::write(cr4) };
 }
 
 /// Switches on the vector registers, if there are any, for
