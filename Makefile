@@ -1,5 +1,5 @@
 # Names only: what they do is in boot/ (see `cargo run -- --help`) and scripts/.
-.PHONY: run test image bench usb check setup
+.PHONY: run test image bench soak usb check setup
 
 run: setup
 	@cargo run --quiet -- run $(ARGS)
@@ -14,6 +14,9 @@ image: setup
 
 bench: setup
 	@cargo run --quiet -- bench $(ARGS)
+
+soak: setup
+	@cargo run --quiet -- soak $(ARGS)
 
 usb: setup
 	@cargo run --quiet -- usb $(DEV) $(ARGS)

@@ -39,6 +39,9 @@ pub enum Command {
     /// Measure costs in instructions: an optimised kernel, time that counts instructions
     #[command(after_help = STATUSES)]
     Bench(BenchOptions),
+    /// Churn on all processors for a while, with audits, and judge how it ends
+    #[command(after_help = STATUSES)]
+    Soak(SoakOptions),
     /// Write an image to a USB stick: shows the device, asks, writes, reads back
     #[command(after_help = STATUSES)]
     Usb(UsbOptions),
@@ -214,6 +217,23 @@ pub struct BenchOptions {
     pub machine: MachineOptions,
 }
 
+/// Options of `soak`.
+#[derive(Debug, Clone, Args)]
+pub struct SoakOptions {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it as the group's help")]
+    pub machine: MachineOptions,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it as the group's help")]
+    pub kernel: KernelOptions,
+    /// How long, such as 10 or 0.5
+    #[arg(long, value_name = "N", default_value = "10", value_parser = minutes)]
+    pub minutes: Duration,
+    /// Where each processor's random choices begin; without it, each soak differs
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
 /// Options of `usb`.
 #[derive(Debug, Clone, Args)]
 pub struct UsbOptions {
@@ -242,11 +262,26 @@ fn resolution(text: &str) -> Result<(u32, u32), String> {
     }
 }
 
+/// The longest soak that the kernel takes: thirty days.
+const LONGEST_SOAK: f64 = 30.0 * 24.0 * 60.0;
+
+fn minutes(text: &str) -> Result<Duration, String> {
+    let minutes = text.parse::<f64>().ok();
+    minutes
+        .filter(|minutes| (1.0 / 60.0..=LONGEST_SOAK).contains(minutes))
+        .map(|minutes| Duration::from_secs_f64((minutes * 60.0).round()))
+        .ok_or_else(|| {
+            format!("`{text}` is no number of minutes from a second to thirty days; write it like 10 or 0.5")
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, Parser};
 
-    use super::{Cli, Command, resolution};
+    use std::time::Duration;
+
+    use super::{Cli, Command, minutes, resolution};
 
     #[test]
     fn is_consistent() {
@@ -273,6 +308,18 @@ mod tests {
         ] {
             assert!(Cli::try_parse_from(line).is_err(), "{line:?}");
         }
+    }
+
+    #[test]
+    fn minutes_may_be_parts_of_one() {
+        assert_eq!(minutes("10"), Ok(Duration::from_secs(600)));
+        assert_eq!(minutes("0.5"), Ok(Duration::from_secs(30)));
+        for text in ["", "0", "-1", "ten", "nan", "inf", "1e9", "43201"] {
+            assert!(minutes(text).unwrap_err().contains(&format!("`{text}`")));
+        }
+        let cli = Cli::try_parse_from(["boot", "soak", "--smp", "4", "--seed", "7"]).unwrap();
+        assert!(matches!(cli.command, Some(Command::Soak(soak))
+            if soak.minutes == Duration::from_secs(600) && soak.seed == Some(7)));
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::accel::{Accelerator, QEMU};
 use crate::artifact::{self, Contents, Firmware, Images, Profile};
 use crate::cli::{
-    Accel, BenchOptions, Cli, Command, ImageOptions, MachineOptions, RunOptions, TestOptions,
+    Accel, BenchOptions, Cli, Command, ImageOptions, MachineOptions, RunOptions, SoakOptions,
+    TestOptions,
 };
 use crate::error::Error;
 use crate::firmware::Ovmf;
@@ -28,7 +29,10 @@ const TEST_LIMIT: Duration = Duration::from_secs(900);
 /// Longest time of `bench`.
 const BENCH_LIMIT: Duration = Duration::from_secs(1800);
 
-/// RAM of `run` and `test`: enough for a 1 GiB folio on either node.
+/// What a soak may take on top of its time: boot, the last audits, a busy host.
+const SOAK_SLACK: Duration = Duration::from_secs(300);
+
+/// RAM of `run`, `test` and `soak`: enough for a 1 GiB folio on either node.
 const MEMORY: Size = Size::mib(8192);
 
 /// RAM of `bench`: as in the measurement of Linux that it is compared with.
@@ -45,6 +49,7 @@ pub fn execute(cli: Cli) -> Result<(), Error> {
         Some(Command::Test(options)) => test(&options),
         Some(Command::Image(options)) => image(&options),
         Some(Command::Bench(options)) => bench(&options),
+        Some(Command::Soak(options)) => soak(&options),
         Some(Command::Usb(options)) => usb::command(&options),
     }
 }
@@ -234,6 +239,47 @@ fn bench(options: &BenchOptions) -> Result<(), Error> {
     let status = verdict::finished(&ended)?;
     eprintln!("measured in {} s", started.elapsed().as_secs());
     passed(status)
+}
+
+fn soak(options: &SoakOptions) -> Result<(), Error> {
+    let workspace = Workspace::find()?;
+    let profile = options.kernel.profile();
+    let mut machine = prepare(&workspace, &options.machine, profile, (MEMORY, 2))?;
+    let seconds = options.minutes.as_secs();
+    let seed = options.seed.unwrap_or_else(fresh_seed);
+    machine
+        .command_line
+        .get_or_insert_with(|| format!("selftest=off init=soak soak={seconds}s soak_seed={seed}"));
+    let arguments = machine.arguments()?;
+    if options.machine.dry_run {
+        println!("{QEMU} {arguments}");
+        return Ok(());
+    }
+    let ended = qemu::run(
+        &arguments,
+        &Options {
+            limit: options.machine.limit(Some(options.minutes + SOAK_SLACK)),
+            first_word: (machine.serial != Serial::None).then_some(qemu::FIRST_WORD_LIMIT),
+            at_verdict: false,
+            echo: true,
+            log: options.machine.log.as_deref(),
+        },
+    )?;
+    verdict::soak(&ended)?;
+    eprintln!(
+        "soaked for {} s of {} s; the same choices again: --seed {seed}",
+        seconds,
+        ended.took.as_secs()
+    );
+    Ok(())
+}
+
+/// A seed that is unlikely to have been used before, short enough to be typed.
+fn fresh_seed() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.map_or(1, |now| {
+        u64::from(now.subsec_nanos()) ^ now.as_secs() & 0xffff_ffff
+    })
 }
 
 /// For guests that write no plan.

@@ -19,6 +19,12 @@ pub enum Error {
         /// Their names, `suite:case`.
         names: Vec<String>,
     },
+    /// A soak did not end as it began.
+    #[error("the soak failed: {reason}")]
+    SoakFailed {
+        /// What the kernel found, or what it did not say.
+        reason: String,
+    },
     /// The kernel panicked.
     #[error("the kernel stopped: {reason}")]
     Panicked {
@@ -131,7 +137,7 @@ Exit status:
    0  all is well; for `test`: every self-test passed and the plan is complete
    1  the system refused something (files, permissions)
    2  the command line makes no sense
-   3  self-tests failed
+   3  self-tests failed, or the soak did
    4  the kernel panicked
    5  the kernel ended without a complete KTAP plan
    6  time-out
@@ -149,7 +155,7 @@ impl Error {
         match self {
             Self::Io { .. } => 1,
             Self::Usage(_) => 2,
-            Self::TestsFailed { .. } => 3,
+            Self::TestsFailed { .. } | Self::SoakFailed { .. } => 3,
             Self::Panicked { .. } => 4,
             Self::IncompletePlan { .. } => 5,
             Self::TimedOut { .. } | Self::TooMuchOutput(_) => 6,

@@ -159,6 +159,39 @@ pub fn finished(ended: &Ended) -> Result<ExitStatus, Error> {
     }
 }
 
+/// The verdict on a soak: both ways of telling agree that it ended as it began.
+///
+/// # Errors
+/// As [`finished`]; [`Error::SoakFailed`] with the kernel's reason, or with what is
+/// missing in its words.
+pub fn soak(ended: &Ended) -> Result<(), Error> {
+    let status = finished(ended)?;
+    let mut lines = ended.serial.lines();
+    if let Some(reason) = lines.find_map(|line| line.strip_prefix(SOAK_FAILED)) {
+        return Err(Error::SoakFailed {
+            reason: reason.to_owned(),
+        });
+    }
+    let said = [SOAK_PASSED, PASSED].map(|text| ended.serial.contains(text));
+    if status.code() == Some(PASS) && said == [true, true] {
+        return Ok(());
+    }
+    Err(Error::SoakFailed {
+        reason: format!(
+            "the kernel ended with {status} and without `{SOAK_PASSED}` and `{PASSED}`"
+        ),
+    })
+}
+
+/// Begins the kernel's line that says what was wrong in a soak.
+const SOAK_FAILED: &str = "soak: failed: ";
+
+/// Begins its last line on a soak in which nothing was.
+const SOAK_PASSED: &str = "soak: ended as it began";
+
+/// The kernel's last line, if it found nothing wrong.
+const PASSED: &str = "Tailfold: PASS";
+
 /// The kernel's last line but for `init=halt`, if it found something wrong.
 const FAILED: &str = "Tailfold: FAIL";
 
@@ -175,10 +208,26 @@ mod tests_of_verdicts {
     use std::process::ExitStatus;
     use std::time::Duration;
 
-    use super::{finished, list, run, tests};
+    use super::{finished, list, run, soak, tests};
     use crate::qemu::{End, Ended};
 
     const GOOD: &str = "Tailfold 0.1.0\nKTAP version 1\n1..1\n  KTAP version 1\n  # Subtest: a\n  1..1\n  ok 1 b\nok 1 a\n# Totals: pass:1 fail:0 skip:0 total:1\n";
+
+    #[test]
+    fn a_soak_passes_by_status_and_words() {
+        const GOOD: &str =
+            "Tailfold 0\nsoak: ended as it began, 3 audits found nothing\nTailfold: PASS\n";
+        let verdict = |code, text: &str| soak(&ended(status(code), text)).map_err(|e| e.status());
+        assert_eq!(verdict(33, GOOD), Ok(()));
+        assert_eq!(verdict(35, GOOD), Err(3));
+        assert_eq!(verdict(33, "Tailfold 0\nTailfold: PASS\n"), Err(3));
+        assert_eq!(verdict(33, "soak: ended as it began\n"), Err(3));
+        let both = format!("soak: failed: x\n{GOOD}");
+        assert_eq!(verdict(33, &both), Err(3));
+        assert_eq!(verdict(0, GOOD), Err(10));
+        let failed = soak(&ended(status(35), "soak: failed: flushes owed\n"));
+        assert!(failed.is_err_and(|error| error.to_string().contains("flushes owed")));
+    }
 
     fn status(code: i32) -> End {
         End::Status(ExitStatus::from_raw(code << 8))

@@ -1,19 +1,20 @@
 //! The end of boot: the verdict, where it can be seen, and what `init=` says.
 
-use mm::cmdline::Init;
+use mm::cmdline::{Init, Options};
 
 use crate::arch::x86_64::exit::{self, Verdict};
 use crate::arch::x86_64::{cpu, irq};
 use crate::console::Level;
 use crate::selftest::Run;
-use crate::{bench, console, log, report};
+use crate::{bench, console, log, report, soak};
 
-/// Shows the result and does what `init` says. `tested` is what came of the
+/// Shows the result and does what `init=` says. `tested` is what came of the
 /// self-tests, if they ran.
-pub(crate) fn end(init: Init, tested: Option<Run>) -> ! {
+pub(crate) fn end(options: Options<'_>, tested: Option<Run>) -> ! {
+    let soaked = (options.init == Init::Soak).then(|| soak::run(options.soak));
     let verdict = match &tested {
         Some(run) if !run.totals.is_pass() => Verdict::Fail,
-        Some(_) | None => Verdict::Pass,
+        Some(_) | None => soaked.unwrap_or(Verdict::Pass),
     };
     if let Some(Run { totals, failed }) = &tested {
         // The lines of the tests have gone by; what counts stays on the screen.
@@ -29,19 +30,19 @@ pub(crate) fn end(init: Init, tested: Option<Run>) -> ! {
         ));
     }
     let (level, text) = match (verdict, &tested) {
-        (_, None) => (Level::Info, "self-tests did not run"),
+        (_, None) if soaked.is_none() => (Level::Info, "self-tests did not run"),
         (Verdict::Pass, _) => (Level::Info, "PASS"),
         (Verdict::Fail, _) => (Level::Warn, "FAIL"),
     };
     console::result_line(level, format_args!("Tailfold: {text}"));
-    match init {
+    match options.init {
         Init::Halt => {
             log!("init=halt: idle, with everything in place");
             irq::halt_forever()
         }
-        Init::Poweroff if cpu::features().hypervisor => exit::end(verdict),
-        Init::Poweroff => {
-            log!("init=poweroff: no hypervisor to end; switch the machine off");
+        Init::Poweroff | Init::Soak if cpu::features().hypervisor => exit::end(verdict),
+        Init::Poweroff | Init::Soak => {
+            log!("no hypervisor to end; switch the machine off");
             irq::halt_forever()
         }
         Init::Bench => {

@@ -21,6 +21,7 @@ mod panic;
 mod report;
 mod selftest;
 mod smp;
+mod soak;
 mod state;
 
 use arch::x86_64::{cpu, gdt, idt, percpu, stack, tsc};
@@ -170,7 +171,7 @@ extern "C" fn on_own_tables() -> ! {
     report::print();
     let selection = ktest::Selection::parse(state::options().selftest);
     let tested = selftest::run(selection);
-    ending::end(state::options().init, tested)
+    ending::end(state::options(), tested)
 }
 
 /// A struct page for every page of RAM.

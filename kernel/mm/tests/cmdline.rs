@@ -76,6 +76,28 @@ fn every_word() {
 }
 
 #[test]
+fn soak_takes_minutes_or_seconds() {
+    let soak = |line| {
+        let options = good(line);
+        assert_eq!(options.init, Init::Soak, "{line}");
+        (options.soak.seconds, options.soak.seed)
+    };
+    assert_eq!(soak("init=soak"), (600, 1));
+    assert_eq!(soak("init=soak soak=3"), (180, 1));
+    assert_eq!(soak("init=soak soak=3m soak_seed=0x10"), (180, 16));
+    assert_eq!(soak("soak=90s init=soak soak_seed=0"), (90, 0));
+    for text in ["", "0", "0s", "s", "m", "1.5", "-1", "2h", "44640", "1e3"] {
+        let line = format!("soak={text}");
+        let complaint = format!("{line}: ignored; use minutes, or seconds: soak=10 or soak=90s");
+        assert_eq!(bad(&line, &complaint), Options::default());
+    }
+    bad(
+        "soak_seed=x",
+        "soak_seed=x: ignored; use a number, as in soak_seed=1",
+    );
+}
+
+#[test]
 fn requests_come_largest_first() {
     let options = good("hugepages=5 hugepagesz=1G hugepages=2");
     let sizes: Vec<_> = options.hugepages.iter().collect();
@@ -361,7 +383,7 @@ fn init_and_loglevel() {
     assert_eq!(options.init, Init::Halt);
     bad(
         "init=/sbin/init",
-        "init=/sbin/init: ignored; use init=halt, init=poweroff or init=bench",
+        "init=/sbin/init: ignored; use init=halt, init=poweroff, init=bench or init=soak",
     );
     assert!(!good("quiet").shows(Level::Warn));
     assert!(good("quiet debug").shows(Level::Info));

@@ -53,10 +53,14 @@ static CONSOLE: Mutex<Console> = Mutex::new(Console {
 // Relaxed: set once, and a line more or less does not matter.
 static SHOWN: AtomicU8 = AtomicU8::new(Level::Info as u8);
 
-/// Shows only lines as urgent as `level`, or more so. KTAP is always shown.
+/// Shows only lines as urgent as `level`, or more so; what was shown before. KTAP is
+/// always shown.
 #[doc(alias = "console_loglevel")]
-pub(crate) fn show_up_to(level: Level) {
-    SHOWN.store(level as u8, Ordering::Relaxed);
+pub(crate) fn show_up_to(level: Level) -> Level {
+    let before = SHOWN.swap(level as u8, Ordering::Relaxed);
+    let all = [Level::Emerg, Level::Warn, Level::Info];
+    let before = all.into_iter().find(|level| *level as u8 == before);
+    before.unwrap_or(Level::Info)
 }
 
 /// Runs `f` with the console, interrupts off: a handler may want to print.

@@ -13,6 +13,7 @@ extern crate alloc;
 mod env;
 
 pub mod buddy;
+pub mod churn;
 pub mod compound_info;
 pub mod gigantic;
 pub mod hugetlb;

@@ -6,6 +6,7 @@
 //! otherwise the last one counts.
 
 mod hugepages;
+mod soak;
 mod values;
 mod words;
 
@@ -13,6 +14,7 @@ use core::fmt;
 
 pub use hugepages::{Hugepages, NodeCounts, Request};
 use hugepages::{HugepagesParser, LAST_NODE};
+pub use soak::Soak;
 use values::number;
 pub use values::{memparse, strtobool};
 pub use words::Word;
@@ -39,6 +41,8 @@ pub enum Init {
     Poweroff,
     /// Print the cost table, then end.
     Bench,
+    /// Churn on all CPUs for a while, as [`Soak`] says, then end.
+    Soak,
 }
 
 /// What the command line says. Strings in it are parts of the line.
@@ -62,6 +66,8 @@ pub struct Options<'a> {
     pub selftest: &'a str,
     /// `init=`.
     pub init: Init,
+    /// `soak=`, `soak_seed=`: what `init=soak` does.
+    pub soak: Soak,
     /// `loglevel=`, `quiet`, `debug`: lines of this level and above are not shown.
     #[doc(alias = "console_loglevel")]
     pub loglevel: u8,
@@ -77,6 +83,7 @@ impl Default for Options<'_> {
             max_cpus: None,
             selftest: "on",
             init: Init::Halt,
+            soak: Soak::default(),
             loglevel: LOGLEVEL_DEFAULT,
         }
     }
@@ -254,7 +261,7 @@ struct Parser<'a> {
 type Handler = for<'a> fn(&mut Parser<'a>, Word<'a>, Option<&'a str>) -> Result<(), Why<'a>>;
 
 impl<'a> Parser<'a> {
-    const WORDS: [(&'static str, Handler); 13] = [
+    const WORDS: [(&'static str, Handler); 15] = [
         ("hugepagesz", |p, _, value| {
             p.hugepages.size_word(value.unwrap_or_default())
         }),
@@ -287,6 +294,18 @@ impl<'a> Parser<'a> {
             Ok(())
         }),
         ("init", |p, _, value| p.init(value)),
+        ("soak", |p, _, value| {
+            p.options.soak.seconds = value
+                .and_then(soak::seconds)
+                .ok_or(Why::Expected("minutes, or seconds: soak=10 or soak=90s"))?;
+            Ok(())
+        }),
+        ("soak_seed", |p, _, value| {
+            p.options.soak.seed = value
+                .and_then(number)
+                .ok_or(Why::Expected("a number, as in soak_seed=1"))?;
+            Ok(())
+        }),
         ("loglevel", |p, _, value| {
             let level = value
                 .and_then(number)
@@ -350,11 +369,16 @@ impl<'a> Parser<'a> {
             "halt" => Init::Halt,
             "poweroff" => Init::Poweroff,
             "bench" => Init::Bench,
+            "soak" => Init::Soak,
             "shell" => {
                 self.options.init = Init::Halt;
                 return Err(Why::NoShell);
             }
-            _ => return Err(Why::Expected("init=halt, init=poweroff or init=bench")),
+            _ => {
+                return Err(Why::Expected(
+                    "init=halt, init=poweroff, init=bench or init=soak",
+                ));
+            }
         };
         Ok(())
     }
