@@ -34,6 +34,11 @@ impl Interrupts {
         !self.off.load(Ordering::Relaxed)
     }
 
+    /// Whether an interrupt would be taken at once.
+    pub(crate) fn are_free(&self) -> bool {
+        !*lock(&self.busy)
+    }
+
     /// Switches them off; whether they were on. `cpu` is for the message.
     pub(crate) fn disable(&self, cpu: usize) -> bool {
         let were_on = self.are_on();

@@ -18,6 +18,7 @@ pub mod model;
 pub mod raw;
 pub mod records;
 mod sabotage;
+pub mod schedule;
 mod tlb;
 mod violation;
 mod walker;

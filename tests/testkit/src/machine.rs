@@ -24,7 +24,7 @@ use crate::violation::Violation;
 
 thread_local! {
     /// The emulated CPU that this host thread plays.
-    static THIS_CPU: Cell<usize> = const { Cell::new(0) };
+    pub(crate) static THIS_CPU: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Takes a lock. That another test thread panicked while holding it is what

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mm::addr::VirtAddr;
+use mm::addr::{Pfn, VirtAddr};
 
 use crate::machine::lock;
 
@@ -29,6 +29,9 @@ pub enum Sabotage {
     },
     /// Every round to all CPUs stays on the CPU that asks: a forgotten IPI.
     LocalRoundsOnly,
+    /// Rounds do not wait: the CPU that asks goes on at once, the others flush when
+    /// they get round to it. Under the scheduler only.
+    NoWait,
     /// What the flushes drop is dropped only after the next frames were freed:
     /// as if the code freed first and flushed then.
     FlushAfterFree,
@@ -39,6 +42,9 @@ pub enum Sabotage {
         /// Which copy.
         nth: u64,
     },
+    /// Frames are copied only when the next round begins: after the entries that
+    /// lead to the copy were stored.
+    LateCopy,
 }
 
 /// A flush that has been put off.
@@ -55,6 +61,8 @@ struct State {
     count: u64,
     done: u64,
     late: Vec<Late>,
+    /// Copies put off: to, from.
+    copies: Vec<(Pfn, Pfn)>,
 }
 
 /// Carries out the order in force.
@@ -76,7 +84,8 @@ impl Saboteur {
         };
     }
 
-    fn active(&self) -> bool {
+    /// Whether there is an order at all.
+    pub(crate) fn active(&self) -> bool {
         self.active.load(Ordering::Relaxed)
     }
 
@@ -132,6 +141,49 @@ impl Saboteur {
         strike
     }
 
+    /// Whether rounds do not wait for the others.
+    pub(crate) fn does_not_wait(&self) -> bool {
+        self.active() && lock(&self.state).order == Sabotage::NoWait
+    }
+
+    /// Puts a flush off until its CPU gets round to it.
+    pub(crate) fn put_off(&self, flush: Late) {
+        let mut state = lock(&self.state);
+        state.late.push(flush);
+        state.done += 1;
+    }
+
+    /// The flushes that `cpu` has put off.
+    pub(crate) fn due_on(&self, cpu: usize) -> Vec<Late> {
+        let mut state = lock(&self.state);
+        if state.order != Sabotage::NoWait {
+            return Vec::new();
+        }
+        let late = std::mem::take(&mut state.late);
+        let (due, later) = late.into_iter().partition(|late| late.cpu == cpu);
+        state.late = later;
+        due
+    }
+
+    /// Whether this copy is put off.
+    pub(crate) fn delays_copy(&self, to: Pfn, from: Pfn) -> bool {
+        if !self.active() {
+            return false;
+        }
+        let mut state = lock(&self.state);
+        let strike = state.order == Sabotage::LateCopy;
+        if strike {
+            state.copies.push((to, from));
+            state.done += 1;
+        }
+        strike
+    }
+
+    /// The copies that are due now that a round begins: to, from.
+    pub(crate) fn due_copies(&self) -> Vec<(Pfn, Pfn)> {
+        std::mem::take(&mut lock(&self.state).copies)
+    }
+
     /// Whether this copy is to be left out.
     pub(crate) fn skips_copy(&self) -> bool {
         if !self.active() {
@@ -170,6 +222,10 @@ impl Saboteur {
         if !self.active() {
             return Vec::new();
         }
-        std::mem::take(&mut lock(&self.state).late)
+        let mut state = lock(&self.state);
+        if state.order == Sabotage::NoWait {
+            return Vec::new();
+        }
+        std::mem::take(&mut state.late)
     }
 }

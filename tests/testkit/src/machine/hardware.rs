@@ -13,6 +13,7 @@ use crate::events::Event;
 use crate::inject::Injection;
 use crate::interrupts::LIMIT;
 use crate::sabotage::Late;
+use crate::schedule::{self, Point};
 use crate::violation::{Access, Violation};
 use crate::walker::{Trouble, Walker};
 use crate::watch::{self, Change};
@@ -89,6 +90,14 @@ impl EmulatedMachine {
         self.allowed(self.memory.word(at, Access::Physical))
     }
 
+    fn flush_unless_sabotaged(&self, flush: Late) {
+        if schedule::is_handler() && self.saboteur.does_not_wait() {
+            self.saboteur.put_off(flush);
+        } else if !self.saboteur.drops_flush(flush) {
+            self.flush(flush);
+        }
+    }
+
     pub(super) fn flush(&self, flush: Late) {
         let mut tlb = lock(&self.cpus[flush.cpu].tlb);
         match flush.page {
@@ -97,10 +106,69 @@ impl EmulatedMachine {
         }
     }
 
+    /// Lets other CPUs go first, if there is a scheduler; a random number of its.
+    /// Flushes that were put off until this CPU gets round to them are done then.
+    fn step(&self, point: Point) -> u64 {
+        let random = schedule::point(point);
+        let own = !schedule::is_handler() && self.cpu().interrupts.are_on();
+        if own && self.saboteur.active() {
+            for late in self.saboteur.due_on(self.this_cpu()) {
+                self.flush(late);
+            }
+        }
+        random
+    }
+
+    /// Stores by physical address.
+    fn put(&self, at: PhysAddr, value: u64) {
+        self.dawdle();
+        self.events.push(Event::WritePhys { at, value });
+        let value = self.saboteur.alter_store(value);
+        self.word(at).store(value, Ordering::Release);
+        self.speculate_now();
+    }
+
+    fn copy(&self, to: Pfn, from: Pfn) {
+        let from = self.allowed(self.memory.frame(from, Access::Physical));
+        let to = self.allowed(self.memory.frame(to, Access::Physical));
+        for (to, from) in to.iter().zip(from) {
+            to.store(from.load(Ordering::Acquire), Ordering::Release);
+        }
+    }
+
     /// Pauses, sometimes, if that was asked for.
     fn dawdle(&self) {
         if self.jitter > 0.0 && fastrand::f64() < self.jitter {
             std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+
+    /// A round to all CPUs under the scheduler: each does its part when it gets its
+    /// turn and has interrupts on, in any order, this CPU among them. Its ordinary
+    /// work stands still meanwhile.
+    fn scheduled_round(&self, work: &(dyn Fn() + Sync)) {
+        let this = self.this_cpu();
+        let mut left: Vec<usize> = (0..self.cpus.len()).collect();
+        while !left.is_empty() {
+            // Reduced modulo the length first: it fits.
+            let first = self.step(Point::Flush) % left.len() as u64;
+            left.rotate_left(usize::try_from(first).unwrap_or(0));
+            let waits = !self.saboteur.does_not_wait();
+            let free = |n: usize| self.cpus[n].interrupts.are_free();
+            let ready = |n: &usize| *n == this || !waits || free(*n);
+            let Some(at) = left.iter().position(ready) else {
+                self.step(Point::Wait);
+                continue;
+            };
+            let n = left.swap_remove(at);
+            if n == this {
+                work();
+                continue;
+            }
+            self.cpus[n].received.fetch_add(1, Ordering::Relaxed);
+            let _interrupted = waits.then(|| self.cpus[n].interrupts.interrupt(n));
+            let _held = schedule::hold(n);
+            self.on_cpu(n, work);
         }
     }
 
@@ -171,18 +239,35 @@ fn update_half(
 
 impl Machine for EmulatedMachine {
     fn read_phys(&self, at: PhysAddr) -> u64 {
+        self.step(Point::Access);
         self.word(at).load(Ordering::Acquire)
     }
 
     fn write_phys(&self, at: PhysAddr, value: u64) {
-        self.dawdle();
-        self.events.push(Event::WritePhys { at, value });
-        let value = self.saboteur.alter_store(value);
-        self.word(at).store(value, Ordering::Release);
-        self.speculate_now();
+        self.step(Point::Table);
+        self.put(at, value);
+    }
+
+    fn fill_phys(&self, at: PhysAddr, record: &[u64; 8], count: u64) {
+        for n in 0..count {
+            self.step(Point::Access);
+            for (word, value) in (0u64..).zip(record) {
+                self.put(at.offset(n * 64 + word * 8), *value);
+            }
+        }
+    }
+
+    fn fill_words(&self, at: PhysAddr, value: u64, count: u64) {
+        for n in 0..count {
+            if n % 8 == 0 {
+                self.step(Point::Access);
+            }
+            self.put(at.offset(n * 8), value);
+        }
     }
 
     fn compare_exchange_phys(&self, at: PhysAddr, current: u64, new: u64) -> Result<u64, u64> {
+        self.step(Point::Table);
         self.dawdle();
         let new = self.saboteur.alter_store(new);
         let stored =
@@ -196,30 +281,31 @@ impl Machine for EmulatedMachine {
     }
 
     fn copy_frame(&self, to: Pfn, from: Pfn) {
+        self.step(Point::Table);
         self.events.push(Event::CopyFrame { to, from });
-        if self.saboteur.skips_copy() {
+        if self.saboteur.skips_copy() || self.saboteur.delays_copy(to, from) {
             return;
         }
-        let from = self.allowed(self.memory.frame(from, Access::Physical));
-        let to = self.allowed(self.memory.frame(to, Access::Physical));
-        for (to, from) in to.iter().zip(from) {
-            to.store(from.load(Ordering::Acquire), Ordering::Release);
-        }
+        self.copy(to, from);
     }
 
     fn load64(&self, at: VirtAddr) -> u64 {
+        self.step(Point::Access);
         self.must(at, 8, false, |word| word.load(Ordering::Acquire))
     }
 
     fn load32(&self, at: VirtAddr) -> u32 {
+        self.step(Point::Access);
         self.must(at, 4, false, |word| half(word.load(Ordering::Acquire), at))
     }
 
     fn store64(&self, at: VirtAddr, value: u64) {
+        self.step(Point::Access);
         self.must(at, 8, true, |word| word.store(value, Ordering::Release));
     }
 
     fn store32(&self, at: VirtAddr, value: u32) {
+        self.step(Point::Access);
         let old = self.must(at, 4, true, |word| {
             match update_half(word, at, |_| Some(value)) {
                 Ok(old) | Err(old) => old,
@@ -232,7 +318,8 @@ impl Machine for EmulatedMachine {
         let Some(change) = watch::change(at.as_u64().wrapping_sub(base), old, value) else {
             return;
         };
-        let order = self.load64(VirtAddr::new(at.as_u64() - watch::TYPE_TO_ORDER));
+        let order = VirtAddr::new(at.as_u64() - watch::TYPE_TO_ORDER);
+        let order = self.must(order, 8, false, |word| word.load(Ordering::Acquire));
         match change {
             Change::Freed(first) => self.mark_freed(first, 1 << order),
             Change::Allocated(first) => self.mark_allocated(first, 1 << order),
@@ -240,6 +327,7 @@ impl Machine for EmulatedMachine {
     }
 
     fn compare_exchange32(&self, at: VirtAddr, current: u32, new: u32) -> Result<u32, u32> {
+        self.step(Point::Access);
         self.must(at, 4, true, |word| {
             update_half(word, at, |old| (old == current).then_some(new))
         })
@@ -251,6 +339,7 @@ impl Machine for EmulatedMachine {
         current: u32,
         new: u32,
     ) -> Result<Result<u32, u32>, Fault> {
+        self.step(Point::Access);
         let result = self.access(at, 4, true, |word| {
             update_half(word, at, |old| (old == current).then_some(new))
         });
@@ -262,12 +351,14 @@ impl Machine for EmulatedMachine {
     }
 
     fn compare_exchange64(&self, at: VirtAddr, current: u64, new: u64) -> Result<u64, u64> {
+        self.step(Point::Access);
         self.must(at, 8, true, |word| {
             word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire)
         })
     }
 
     fn fetch_add32(&self, at: VirtAddr, delta: u32) -> u32 {
+        self.step(Point::Access);
         self.must(at, 4, true, |word| {
             match update_half(word, at, |old| Some(old.wrapping_add(delta))) {
                 Ok(old) | Err(old) => old,
@@ -276,6 +367,7 @@ impl Machine for EmulatedMachine {
     }
 
     fn probe(&self, at: VirtAddr, how: Probe) -> Result<(), Fault> {
+        self.step(Point::Access);
         let result = match how {
             Probe::Load => self.access(at, 4, false, |word| {
                 word.load(Ordering::Acquire);
@@ -317,26 +409,22 @@ impl Machine for EmulatedMachine {
     }
 
     fn flush_page_local(&self, at: VirtAddr) {
+        self.step(Point::Flush);
         let cpu = self.this_cpu();
         self.cpus[cpu].page_flushes.fetch_add(1, Ordering::Relaxed);
         self.events.push(Event::FlushPage { cpu, at });
-        let flush = Late {
+        self.flush_unless_sabotaged(Late {
             cpu,
             page: Some(at),
-        };
-        if !self.saboteur.drops_flush(flush) {
-            self.flush(flush);
-        }
+        });
     }
 
     fn flush_all_local(&self) {
+        self.step(Point::Flush);
         let cpu = self.this_cpu();
         self.cpus[cpu].full_flushes.fetch_add(1, Ordering::Relaxed);
         self.events.push(Event::FlushAll { cpu });
-        let flush = Late { cpu, page: None };
-        if !self.saboteur.drops_flush(flush) {
-            self.flush(flush);
-        }
+        self.flush_unless_sabotaged(Late { cpu, page: None });
     }
 
     fn reload_root_local(&self) {
@@ -348,6 +436,11 @@ impl Machine for EmulatedMachine {
         if !self.cpus[this].interrupts.are_on() {
             self.caught(Violation::WaitWithInterruptsOff { cpu: this });
         }
+        if self.saboteur.active() {
+            for (to, from) in self.saboteur.due_copies() {
+                self.copy(to, from);
+            }
+        }
         if self.saboteur.drops_round() {
             return;
         }
@@ -358,6 +451,9 @@ impl Machine for EmulatedMachine {
             let others = self.cpus.len() as u64 - 1;
             self.cpus[this].rounds.fetch_add(1, Ordering::Relaxed);
             self.cpus[this].sent.fetch_add(others, Ordering::Relaxed);
+        }
+        if schedule::is_scheduled() {
+            return self.scheduled_round(work);
         }
         for (n, cpu) in self.cpus.iter().enumerate() {
             if n == this {
@@ -387,6 +483,13 @@ impl Machine for EmulatedMachine {
     fn touch_watchdog(&self) {}
 
     fn wait_until(&self, what: &str, done: &mut dyn FnMut() -> bool) {
+        while schedule::is_scheduled() {
+            self.step(Point::Access);
+            if done() {
+                return;
+            }
+            self.step(Point::Wait);
+        }
         let from = Instant::now();
         while !done() {
             std::thread::yield_now();
@@ -431,6 +534,7 @@ impl Machine for EmulatedMachine {
     }
 
     fn irq_save(&self) -> IrqState {
+        self.step(Point::Irq);
         IrqState(self.cpu().interrupts.disable(self.this_cpu()))
     }
 
@@ -438,6 +542,7 @@ impl Machine for EmulatedMachine {
         if state.0 {
             self.cpu().interrupts.enable();
         }
+        self.step(Point::Irq);
     }
 
     fn inject(&self, point: FailPoint) -> bool {
