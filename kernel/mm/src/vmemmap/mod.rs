@@ -29,16 +29,18 @@ mod fold;
 mod gather;
 mod ledger;
 mod populate;
+mod publish;
 mod slot;
 mod tails;
 mod unfold;
 
 use core::fmt;
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, Ordering};
 
 pub use crate::memblock::RamRange;
 pub use ledger::{Ledger, Totals};
 pub use populate::NoMemoryForMemmap;
+pub use publish::{PublishCell, PublishOnce, Published};
 pub use unfold::Fill;
 
 use crate::addr::{MAX_NODES, NodeId, Order, PAGE_SIZE};
@@ -103,11 +105,9 @@ impl fmt::Display for HvoError {
 #[derive(Debug)]
 pub struct Vmemmap {
     memmap: Memmap,
-    /// `pfn + 1` of the shared tail page by node and order, 0 if there is none.
-    /// Published by a compare-exchange (release) after the page is filled; pairs
-    /// with the acquire load of whoever maps it.
+    /// The shared tail page by node and order, if there is one.
     #[doc(alias = "vmemmap_tails")]
-    tails: [[AtomicU64; NR_TAILS]; MAX_NODES],
+    tails: [[PublishOnce; NR_TAILS]; MAX_NODES],
     ledger: Ledger,
     /// Warnings already given, one bit each. Relaxed: only a log line hangs on it.
     warned: AtomicU8,
@@ -122,7 +122,7 @@ impl Vmemmap {
     pub const fn new(memmap: Memmap) -> Self {
         Self {
             memmap,
-            tails: [const { [const { AtomicU64::new(0) }; NR_TAILS] }; MAX_NODES],
+            tails: [const { [const { PublishOnce::new() }; NR_TAILS] }; MAX_NODES],
             ledger: Ledger::new(),
             warned: AtomicU8::new(0),
         }

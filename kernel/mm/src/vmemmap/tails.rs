@@ -1,7 +1,6 @@
 //! The shared tail pages, one per node and order, made when first needed.
 
-use core::sync::atomic::Ordering;
-
+use super::publish::Published;
 use super::{HvoError, Vmemmap, row};
 use crate::addr::{NodeId, Order, Pfn};
 use crate::frames::{FrameSource, Placement};
@@ -13,11 +12,7 @@ impl Vmemmap {
     #[must_use]
     pub fn existing_tail(&self, node: NodeId, order: Order) -> Option<Pfn> {
         let index = order.index().checked_sub(VMEMMAP_TAIL_MIN_ORDER.index())?;
-        // Acquire: pairs with the publication below, so its content is seen.
-        match self.tails[row(node)][index].load(Ordering::Acquire) {
-            0 => None,
-            published => Some(Pfn::new(published - 1)),
-        }
+        self.tails[row(node)][index].get()
     }
 
     /// The frame with the shared tails of `order` on `node`; made if need be.
@@ -34,31 +29,24 @@ impl Vmemmap {
         order: Order,
     ) -> Result<Pfn, HvoError> {
         let index = self.tail_index(m, order.get())?;
-        if let Some(tail) = self.existing_tail(node, order) {
-            return Ok(tail);
-        }
-        let frame = frames
-            .alloc(m, Order::PAGE, Placement::Prefer(node))
-            .ok_or(HvoError::NoMemory)?;
-        m.fill_phys(frame.phys(), &tail_record(node, order), HEAD_PAGES);
-        let page = self.memmap.page(frame);
-        page.set_page_type(m, PageType::TAILS);
-        let published = self.tails[row(node)][index].compare_exchange(
-            0,
-            frame.as_u64() + 1,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
-        match published {
-            Ok(_) => {
-                self.ledger.count_tail();
+        let published = self.tails[row(node)][index].get_or_publish(
+            || {
+                let frame = frames
+                    .alloc(m, Order::PAGE, Placement::Prefer(node))
+                    .ok_or(HvoError::NoMemory)?;
+                m.fill_phys(frame.phys(), &tail_record(node, order), HEAD_PAGES);
+                let page = self.memmap.page(frame);
+                page.set_page_type(m, PageType::TAILS);
                 Ok(frame)
-            }
-            Err(winner) => {
-                page.set_page_type(m, PageType::NONE);
+            },
+            |frame| {
+                self.memmap.page(frame).set_page_type(m, PageType::NONE);
                 frames.free(m, frame, Order::PAGE);
-                Ok(Pfn::new(winner - 1))
-            }
+            },
+        )?;
+        if matches!(published, Published::Mine(_)) {
+            self.ledger.count_tail();
         }
+        Ok(published.pfn())
     }
 }
