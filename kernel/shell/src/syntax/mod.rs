@@ -1,0 +1,100 @@
+//! The language of a line: as much of the POSIX shell's as a line of commands needs.
+//!
+//! Words with `'`, `"`, `\` and `$?`; `#` comments; `;`, `&&`, `||` and `|`; `>`, `>>` and
+//! `<`, with a number before them, and `>&`. No variables, no jobs, no control flow: a line
+//! that uses them is refused and not misunderstood. Errors are worded as busybox's ash does.
+
+mod lexer;
+mod parser;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+pub(crate) use parser::parse;
+
+/// A part of a word.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Piece {
+    /// Text in which `*`, `?` and `[` are patterns.
+    Plain(String),
+    /// Text as it is.
+    Quoted(String),
+    /// `$?`.
+    Status,
+}
+
+/// A word before expansion. One without pieces does not exist: `''` is an empty
+/// [`Piece::Quoted`].
+pub(crate) type Word = Vec<Piece>;
+
+/// Where a redirection leads.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Target {
+    /// `> FILE` and `>> FILE`, which is the same for a control file.
+    Output(Word),
+    /// `< FILE`.
+    Input(Word),
+    /// `>& N`: to where output N goes.
+    Same(u8),
+}
+
+/// One redirection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Redirect {
+    /// The file descriptor: 0 for input, 1 or 2 for output.
+    pub(crate) fd: u8,
+    pub(crate) target: Target,
+}
+
+/// One command with its words and redirections.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Simple {
+    pub(crate) words: Vec<Word>,
+    pub(crate) redirects: Vec<Redirect>,
+}
+
+/// When a pipeline runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum When {
+    Always,
+    /// After `&&`.
+    Success,
+    /// After `||`.
+    Failure,
+}
+
+/// Commands joined by `|`; at least one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Pipeline {
+    pub(crate) when: When,
+    pub(crate) commands: Vec<Simple>,
+}
+
+/// Why a line cannot be understood.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum SyntaxError {
+    /// A quote is not closed.
+    Unterminated,
+    /// A token where none can be; `None` is the end of the line.
+    Unexpected(Option<String>),
+    /// A redirection of a descriptor that there is not.
+    BadDescriptor(String),
+    /// An expansion that this shell does not know.
+    NoExpansion(String),
+}
+
+impl fmt::Display for SyntaxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("syntax error: ")?;
+        match self {
+            Self::Unterminated => f.write_str("unterminated quoted string"),
+            Self::Unexpected(None) => f.write_str("unexpected newline"),
+            Self::Unexpected(Some(token)) => write!(f, "unexpected \"{token}\""),
+            Self::BadDescriptor(fd) => write!(f, "bad fd number {fd}: there are 0, 1 and 2"),
+            Self::NoExpansion(text) => {
+                write!(f, "no expansion of {text}: there is only $?")
+            }
+        }
+    }
+}
