@@ -1,11 +1,11 @@
-//! What comes from outside is not trusted: SRAT, fw_cfg, the ramdisk file.
+//! What comes from outside is not trusted: SRAT, MADT, fw_cfg, the ramdisk file.
 
 use alloc::vec::Vec;
 
 use ktest::{Outcome, check, check_eq, ktest};
 
 use crate::boot::cmdline;
-use crate::drivers::acpi::parse_srat;
+use crate::drivers::acpi::{Madt, parse_madt, parse_srat};
 use crate::drivers::fw_cfg;
 
 /// An SRAT's header and reserved bytes, none of which the parser looks at.
@@ -27,6 +27,13 @@ fn memory_entry() -> [u8; 40] {
     entry[16..24].copy_from_slice(&0x1_4000_0000_u64.to_le_bytes());
     entry[28] = 0b11;
     entry
+}
+
+/// A MADT of these bytes behind its header, which the parser does not look at.
+fn madt_of(entries: &[u8]) -> Result<Madt, impl core::fmt::Display> {
+    let mut table = Vec::from([0; 44]);
+    table.extend_from_slice(entries);
+    parse_madt(&table)
 }
 
 /// The line that a ramdisk file makes.
@@ -83,6 +90,56 @@ ktest! { suite = firmware;
         }
         check!(parse_srat(&with_entry(&[99, 0])).is_err(), "a length of 0 goes on for ever");
         check!(parse_srat(&[]).is_ok_and(|srat| srat.memory().is_empty()));
+    }
+
+    /// Both kinds of CPU entries, each CPU once; what is disabled or no CPU is not one.
+    fn madt_entries() {
+        let x2apic = |id: u8| [9, 16, 0, 0, id, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+        let entries = [
+            [0, 8, 0, 4, 1, 0, 0, 0].as_slice(),
+            &[0, 8, 1, 6, 0, 0, 0, 0],
+            // What means "see the other kind", an I/O APIC, and a kind nobody knows.
+            &[0, 8, 2, 0xff, 1, 0, 0, 0],
+            &[1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[99, 3, 0],
+            &x2apic(7),
+            &x2apic(7),
+            &[9, 16, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+        ];
+        match madt_of(&entries.concat()) {
+            Ok(madt) => {
+                let cpus: Vec<_> = madt.cpus.iter().map(|cpu| (cpu.apic_id, cpu.enabled)).collect();
+                check_eq!(cpus.as_slice(), &[(4, true), (6, false), (0x107, true)]);
+                check_eq!(madt.dropped, 0);
+            }
+            Err(damage) => ktest::fail!("{damage}"),
+        }
+        let many: Vec<u8> = (0..600_u16).flat_map(|n| {
+            let [low, high] = n.to_le_bytes();
+            [9, 16, 0, 0, low, high, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0]
+        }).collect();
+        match madt_of(&many) {
+            Ok(madt) => check_eq!((madt.cpus.len(), madt.dropped), (512, 88)),
+            Err(damage) => ktest::fail!("{damage}"),
+        }
+    }
+
+    /// Entries that are too short, of length 0, or longer than the table are named.
+    fn madt_damage() {
+        for (kind, length) in [(0_u8, 8_u8), (9, 16)] {
+            for wrong in (0..length).chain([length + 1, 255]) {
+                let mut entry = alloc::vec![0; usize::from(length)];
+                (entry[0], entry[1]) = (kind, wrong);
+                check!(madt_of(&entry).is_err(), "length {wrong} is taken for type {kind}");
+            }
+            for cut in 1..length {
+                let mut entry = alloc::vec![0; usize::from(length)];
+                (entry[0], entry[1]) = (kind, length);
+                entry.truncate(usize::from(cut));
+                check!(madt_of(&entry).is_err(), "{cut} bytes are taken for type {kind}");
+            }
+        }
+        check!(madt_of(&[]).is_ok_and(|madt| madt.cpus.is_empty()));
     }
 
     /// fw_cfg directory entries are found by their whole name.
