@@ -100,6 +100,7 @@ fn command_line(info: &BootInfo) {
     let gbpages = cpu::features().gbpages;
     let options = Options::parse(line, gbpages, &mut |word, why| warn!("{word}: {why}"));
     let options = state::set_options(options);
+    mm::paging::set_full_flush_ceiling(options.flush_ceiling);
     if !options.shows(mm::machine::Level::Warn) {
         console::show_up_to(console::Level::Emerg);
     } else if !options.shows(mm::machine::Level::Info) {

@@ -20,8 +20,9 @@ pub(crate) struct Setup {
     pub(crate) firmware: Firmware,
     pub(crate) memory: Size,
     pub(crate) nodes: u32,
+    pub(crate) smp: u32,
     pub(crate) cpu: &'static str,
-    /// Suites to run; empty for all.
+    /// Suites to run, with `*` at the end for any ending; empty for all.
     pub(crate) suites: &'static [&'static str],
     /// More words for the command line; `None` leaves the whole line to the
     /// file `ramdisk`, which names [`Setup::suites`].
@@ -40,6 +41,7 @@ impl Setup {
             firmware,
             memory,
             nodes: 1,
+            smp: 1,
             cpu: "max",
             suites: &[],
             words: Some(""),
@@ -70,7 +72,7 @@ impl Setup {
         self.suites.is_empty()
             || case
                 .split_once(':')
-                .is_some_and(|(suite, _)| self.suites.contains(&suite))
+                .is_some_and(|(suite, _)| self.suites.iter().any(|name| is_named(suite, name)))
     }
 
     /// The machine for QEMU.
@@ -82,9 +84,18 @@ impl Setup {
         let mut machine = machine(bench, images.get(self.firmware), self.firmware);
         machine.memory = self.memory;
         machine.nodes = self.nodes;
+        machine.smp = self.smp;
         self.cpu.clone_into(&mut machine.cpu);
         machine.command_line = self.command_line();
         machine
+    }
+}
+
+/// Whether `name` means `suite`.
+fn is_named(suite: &str, name: &str) -> bool {
+    match name.strip_suffix('*') {
+        Some(beginning) => suite.starts_with(beginning),
+        None => suite == name,
     }
 }
 
@@ -107,10 +118,90 @@ const GIGANTIC: &[&str] = &[
 /// Cases that need more than one node.
 const NUMA: &[&str] = &["hugetlb:round_robin_over_nodes"];
 
+/// What can go another way with several CPUs.
+const SMP: &[&str] = &["smp*", "hvo_faults", "paging", "vmemmap_audit"];
+
+/// Cases that need several CPUs.
+const SMP_CASES: &[&str] = &[
+    "smp:each_has_its_own",
+    "smp:calls_reach_every_cpu",
+    "smp:all_call_at_once",
+    "smp:nmi_is_survived",
+];
+
+/// Several CPUs: {2, 4, 8} x {1 node, 2 nodes} with what concerns them, and the ways
+/// to have fewer.
+fn several_cpus() -> Vec<Setup> {
+    let mut setups = Vec::new();
+    for (firmware, smp, nodes) in [
+        (Firmware::Bios, 8, 2),
+        (Firmware::Uefi, 8, 1),
+        (Firmware::Uefi, 4, 2),
+        (Firmware::Bios, 4, 1),
+        (Firmware::Uefi, 2, 2),
+        (Firmware::Bios, 2, 1),
+    ] {
+        let name = format!("{}_{smp}cpus_{nodes}node", firmware.name());
+        let name = if nodes > 1 { name + "s" } else { name };
+        let mut setup = Setup::new(name, firmware, Size::mib(1024));
+        (setup.smp, setup.nodes) = (smp, nodes);
+        setup.suites = SMP;
+        setup.must_run = SMP_CASES;
+        setup.must_say = match (smp, nodes) {
+            (8, 2) => &["smp: Brought up 2 nodes, 8 CPUs"],
+            (8, _) => &["smp: Brought up 1 node, 8 CPUs"],
+            (4, 2) => &["smp: Brought up 2 nodes, 4 CPUs"],
+            (4, _) => &["smp: Brought up 1 node, 4 CPUs"],
+            (_, 2) => &["smp: Brought up 2 nodes, 2 CPUs"],
+            _ => &["smp: Brought up 1 node, 2 CPUs"],
+        };
+        setups.push(setup);
+    }
+
+    // All suites while three CPUs sleep: flushes have to reach them.
+    let mut setup = Setup::new("bios_4cpus_2nodes_all", Firmware::Bios, Size::mib(1024));
+    (setup.smp, setup.nodes) = (4, 2);
+    setup.must_run = NUMA;
+    setups.push(setup);
+
+    let mut setup = Setup::new("uefi_16cpus_2nodes", Firmware::Uefi, Size::mib(1024));
+    (setup.smp, setup.nodes) = (16, 2);
+    setup.suites = &["smp", "vmemmap_audit"];
+    setup.must_say = &["smp: Brought up 2 nodes, 16 CPUs"];
+    setups.push(setup);
+
+    for (name, words, must_say) in [
+        (
+            "bios_4cpus_maxcpus2",
+            "maxcpus=2",
+            &["smpboot: Allowing 2 CPUs", "smp: Brought up 1 node, 2 CPUs"],
+        ),
+        (
+            "uefi_4cpus_nosmp",
+            "nosmp",
+            &["smpboot: Allowing 1 CPUs", "smp: Brought up 1 node, 1 CPU"],
+        ),
+    ] {
+        let firmware = if name.starts_with("uefi") {
+            Firmware::Uefi
+        } else {
+            Firmware::Bios
+        };
+        let mut setup = Setup::new(name, firmware, Size::mib(512));
+        setup.smp = 4;
+        setup.suites = &["smp", "paging"];
+        setup.words = Some(words);
+        setup.must_say = must_say;
+        setups.push(setup);
+    }
+    setups
+}
+
 /// {BIOS, UEFI} x {1 node, 2 nodes, numa=fake=3} x {512 MiB, 4 GiB}, and one
 /// machine for each thing that these have not. The longest first: two run at once.
 pub(crate) fn all() -> Vec<Setup> {
     let mut setups = extremes();
+    setups.extend(several_cpus());
     for firmware in [Firmware::Bios, Firmware::Uefi] {
         for (memory, gigantic) in [(Size::mib(4096), true), (Size::mib(512), false)] {
             for (nodes, count, words) in [

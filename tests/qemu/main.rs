@@ -15,6 +15,7 @@ mod endings;
 mod machines;
 mod pc;
 mod slots;
+mod soak;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -58,6 +59,7 @@ fn trials(arguments: &Arguments) -> Result<Vec<Trial>, Error> {
     let mut trials = endings::trials(&bench);
     trials.extend(pc::trials(&bench));
     trials.extend(costs::trials(&bench));
+    trials.extend(soak::trials(&bench));
     let boots = Boots::new(bench, machines::all(), &cases);
     trials.extend(boots.trials(arguments));
     Ok(trials)

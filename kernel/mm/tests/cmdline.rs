@@ -1,7 +1,7 @@
 //! The command line: what words mean, and that nothing breaks it.
 
 use mm::addr::{NodeId, Order};
-use mm::cmdline::{Init, MAX_LINE, Options, Request, memparse, strtobool};
+use mm::cmdline::{Bench, Init, MAX_LINE, Options, Request, memparse, strtobool};
 use mm::machine::Level;
 use mm::numa::NumaOption;
 use proptest::collection::vec;
@@ -95,6 +95,30 @@ fn soak_takes_minutes_or_seconds() {
         "soak_seed=x",
         "soak_seed=x: ignored; use a number, as in soak_seed=1",
     );
+}
+
+#[test]
+fn bench_and_flush_ceiling() {
+    assert_eq!(good("init=bench").bench, Bench::Instructions);
+    assert_eq!(good("init=bench bench=time").bench, Bench::Time);
+    bad(
+        "bench=fast",
+        "bench=fast: ignored; use bench=instructions or bench=time",
+    );
+    assert_eq!(good("").flush_ceiling, 33);
+    for (line, pages) in [
+        ("tlb_single_page_flush_ceiling=0", 0),
+        ("tlb-single-page-flush-ceiling=0x200", 512),
+    ] {
+        assert_eq!(good(line).flush_ceiling, pages);
+    }
+    for text in ["", "-1", "many", "1M"] {
+        let line = format!("tlb_single_page_flush_ceiling={text}");
+        let complaint = format!(
+            "{line}: ignored; use a number of pages, as in tlb_single_page_flush_ceiling=33"
+        );
+        bad(&line, &complaint);
+    }
 }
 
 #[test]

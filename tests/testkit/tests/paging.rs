@@ -303,11 +303,22 @@ fn a_split_keeps_rights_and_frames() {
 fn many_pages_are_flushed_at_once() {
     let tables = simple();
     let at = VirtAddr::new(WINDOW);
-    for (pages, expected) in [(1, (1, 0)), (33, (33, 0)), (34, (0, 1)), (512, (0, 1))] {
+    let usual = paging::FULL_FLUSH_CEILING;
+    for (ceiling, pages, expected) in [
+        (usual, 1, (1, 0)),
+        (usual, 33, (33, 0)),
+        (usual, 34, (0, 1)),
+        (usual, 512, (0, 1)),
+        (100, 100, (100, 0)),
+        (100, 101, (0, 1)),
+        (0, 1, (0, 1)),
+    ] {
+        paging::set_full_flush_ceiling(ceiling);
         let before = tables.m.tlb_counts(1);
         paging::Flush::new(at.range(pages * PAGE_SIZE)).flush(&tables.m);
         let now = tables.m.tlb_counts(1);
         let counted = (now.pages - before.pages, now.all - before.all);
-        assert_eq!(counted, expected, "{pages} pages");
+        assert_eq!(counted, expected, "{pages} pages, ceiling {ceiling}");
     }
+    paging::set_full_flush_ceiling(usual);
 }

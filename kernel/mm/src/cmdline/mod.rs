@@ -23,6 +23,7 @@ use words::{Words, is_space};
 use crate::addr::{NodeId, Order};
 use crate::machine::Level;
 use crate::numa::NumaOption;
+use crate::paging::FULL_FLUSH_CEILING;
 
 /// Longest line that is read, in bytes. Linux on x86 stops at half of that.
 #[doc(alias = "COMMAND_LINE_SIZE")]
@@ -45,6 +46,16 @@ pub enum Init {
     Soak,
 }
 
+/// What `init=bench` measures; whoever starts the machine knows what its clock counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Bench {
+    /// Costs, on a machine whose clock counts instructions.
+    #[default]
+    Instructions,
+    /// Ratios of times, on one whose clock is a clock.
+    Time,
+}
+
 /// What the command line says. Strings in it are parts of the line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options<'a> {
@@ -60,12 +71,17 @@ pub struct Options<'a> {
     pub numa: NumaOption,
     /// `maxcpus=`, `nosmp`: CPUs to start, at least the one that boots.
     pub max_cpus: Option<u64>,
+    /// `tlb_single_page_flush_ceiling=`: ranges of more pages drop all translations.
+    #[doc(alias = "tlb_single_page_flush_ceiling")]
+    pub flush_ceiling: u64,
     /// `selftest=`, as typed: `on`, `off`, `list` or patterns. Reading it is up to
     /// whoever has the tests.
     #[doc(alias = "kunit.filter_glob")]
     pub selftest: &'a str,
     /// `init=`.
     pub init: Init,
+    /// `bench=`: what `init=bench` counts in.
+    pub bench: Bench,
     /// `soak=`, `soak_seed=`: what `init=soak` does.
     pub soak: Soak,
     /// `loglevel=`, `quiet`, `debug`: lines of this level and above are not shown.
@@ -81,8 +97,10 @@ impl Default for Options<'_> {
             mem: None,
             numa: NumaOption::Auto,
             max_cpus: None,
+            flush_ceiling: FULL_FLUSH_CEILING,
             selftest: "on",
             init: Init::Halt,
+            bench: Bench::Instructions,
             soak: Soak::default(),
             loglevel: LOGLEVEL_DEFAULT,
         }
@@ -261,7 +279,7 @@ struct Parser<'a> {
 type Handler = for<'a> fn(&mut Parser<'a>, Word<'a>, Option<&'a str>) -> Result<(), Why<'a>>;
 
 impl<'a> Parser<'a> {
-    const WORDS: [(&'static str, Handler); 15] = [
+    const WORDS: [(&'static str, Handler); 17] = [
         ("hugepagesz", |p, _, value| {
             p.hugepages.size_word(value.unwrap_or_default())
         }),
@@ -294,6 +312,21 @@ impl<'a> Parser<'a> {
             Ok(())
         }),
         ("init", |p, _, value| p.init(value)),
+        ("bench", |p, _, value| {
+            p.options.bench = match value.unwrap_or_default() {
+                "instructions" => Bench::Instructions,
+                "time" => Bench::Time,
+                _ => return Err(Why::Expected("bench=instructions or bench=time")),
+            };
+            Ok(())
+        }),
+        // Linux has it in debugfs.
+        ("tlb_single_page_flush_ceiling", |p, _, value| {
+            p.options.flush_ceiling = value.and_then(number).ok_or(Why::Expected(
+                "a number of pages, as in tlb_single_page_flush_ceiling=33",
+            ))?;
+            Ok(())
+        }),
         ("soak", |p, _, value| {
             p.options.soak.seconds = value
                 .and_then(soak::seconds)

@@ -6,12 +6,21 @@ use crate::addr::{PAGE_SIZE, VirtRange};
 use crate::machine::Machine;
 use crate::sync::assert_no_lock_held;
 
-/// Above this many pages all translations are dropped instead of single ones:
-/// Linux's default on x86.
-#[doc(alias = "tlb_single_page_flush_ceiling")]
+/// Above this many pages all translations are dropped instead of single ones, unless
+/// the command line says otherwise: Linux's default on x86. `bench --time` measures
+/// where the two cost the same.
 pub const FULL_FLUSH_CEILING: u64 = 33;
 
 static UNSPENT: AtomicU64 = AtomicU64::new(0);
+
+// Relaxed: set at boot. Either way of flushing is right at any time.
+static CEILING: AtomicU64 = AtomicU64::new(FULL_FLUSH_CEILING);
+
+/// Drops all translations for ranges above `pages` pages from now on; at 0, always.
+#[doc(alias = "tlb_single_page_flush_ceiling")]
+pub fn set_full_flush_ceiling(pages: u64) {
+    CEILING.store(pages, Ordering::Relaxed);
+}
 
 /// How many [`Flush`]es were dropped without being spent since start: 0, or
 /// there is a bug. Relaxed: a statistic.
@@ -62,7 +71,7 @@ impl Flush {
             .div_ceil(PAGE_SIZE);
         core::mem::forget(self);
         assert_no_lock_held(m);
-        if pages > FULL_FLUSH_CEILING {
+        if pages > CEILING.load(Ordering::Relaxed) {
             m.on_each_cpu(&|| m.flush_all_local());
         } else {
             m.on_each_cpu(&|| {
