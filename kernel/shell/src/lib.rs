@@ -8,7 +8,7 @@
 //! Words of errors are taken from where most people have seen them. The commands speak
 //! like GNU coreutils and grep (`cat: /proc/nope: No such file or directory`,
 //! `echo: write error: Invalid argument`), the shell itself like busybox's ash (`sh: foo: not
-//! found`, `sh: can't create /proc/x: Permission denied`).
+//! found`, `sh: can't create /sys/x: Permission denied`).
 //!
 //! A line break is `\n` in everything that is written; the terminal's driver puts a CR
 //! before it, as Linux's does (`ONLCR`).
@@ -21,6 +21,7 @@ mod complete;
 mod context;
 mod editor;
 mod errno;
+mod expand;
 mod files;
 mod glob;
 mod io;

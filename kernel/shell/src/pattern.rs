@@ -46,6 +46,10 @@ enum Atom {
     Literal(char),
     /// `.`.
     One,
+    /// `^`, which takes no character.
+    Start,
+    /// `$`, which takes no character.
+    End,
     /// `[a-z]` and `[^a-z]`.
     Class {
         negated: bool,
@@ -62,12 +66,9 @@ struct Item {
     repeats: bool,
 }
 
+/// Items one after another.
 #[derive(Clone, Debug, Default)]
-struct Branch {
-    at_start: bool,
-    at_end: bool,
-    items: Vec<Item>,
-}
+struct Branch(Vec<Item>);
 
 /// A compiled pattern.
 #[derive(Clone, Debug)]
@@ -94,16 +95,21 @@ impl Pattern {
             let Some(branch) = branches.last_mut() else {
                 continue;
             };
-            // At the start of a pattern there is nothing to repeat.
-            let last = branch.items.last_mut().filter(|_| special);
+            let extended = kind == Kind::Extended;
+            let first = branch.0.is_empty();
+            // In a basic pattern there is nothing to repeat at the start or behind `^`; the
+            // character is itself. In an extended one it is nothing.
+            let repeats = |item: &&mut Item| extended || !matches!(item.atom, Atom::Start);
+            let last = branch.0.last_mut().filter(|_| special).filter(repeats);
             match (c, last) {
                 ('*', Some(item)) => (item.optional, item.repeats) = (true, true),
                 ('+', Some(item)) => item.repeats = true,
                 ('?', Some(item)) => item.optional = true,
+                ('*' | '+' | '?', None) if special && extended => {}
                 ('|', _) if special => branches.push(Branch::default()),
                 ('(' | ')' | '{' | '}', _) if special => return Err(PatternError::NotSupported),
-                ('^', None) if special => branch.at_start = true,
-                ('$', _) if special && ends(&rest, kind) => branch.at_end = true,
+                ('^', _) if special && (extended || first) => branch.push(Atom::Start),
+                ('$', _) if special && (extended || ends(&rest)) => branch.push(Atom::End),
                 ('.', _) if special => branch.push(Atom::One),
                 ('[', _) if special => {
                     let class = class(&mut rest).ok_or(PatternError::UnmatchedBracket)?;
@@ -126,14 +132,12 @@ impl Pattern {
     }
 }
 
-/// Whether a branch ends here.
-fn ends(rest: &Peekable<Chars<'_>>, kind: Kind) -> bool {
+/// Whether a branch of a basic pattern ends here.
+fn ends(rest: &Peekable<Chars<'_>>) -> bool {
     let mut rest = rest.clone();
     match rest.next() {
         None => true,
-        Some('|') => kind == Kind::Extended,
-        Some('\\') => kind == Kind::Basic && rest.next() == Some('|'),
-        Some(_) => false,
+        Some(c) => c == '\\' && rest.next() == Some('|'),
     }
 }
 
@@ -165,7 +169,7 @@ fn class(rest: &mut Peekable<Chars<'_>>) -> Option<Atom> {
 
 impl Branch {
     fn push(&mut self, atom: Atom) {
-        self.items.push(Item {
+        self.0.push(Item {
             atom,
             optional: false,
             repeats: false,
@@ -173,39 +177,43 @@ impl Branch {
     }
 
     fn matches(&self, line: &str, fold_case: bool) -> bool {
-        let end = self.items.len();
+        let end = self.0.len();
+        // State `n` is before item `n`.
         let mut states = vec![false; end + 1];
-        self.enter(&mut states, 0);
-        for c in line.chars() {
-            if states[end] && !self.at_end {
+        let mut rest = line.chars();
+        let mut at_start = true;
+        loop {
+            let next = rest.next();
+            // A match may begin anywhere.
+            states[0] = true;
+            self.skip(&mut states, at_start, next.is_none());
+            if states[end] {
                 return true;
             }
-            let mut next = vec![false; end + 1];
-            for (n, item) in self.items.iter().enumerate() {
+            let Some(c) = next else {
+                return false;
+            };
+            let mut after = vec![false; end + 1];
+            for (n, item) in self.0.iter().enumerate() {
                 if states[n] && item.atom.takes(c, fold_case) {
-                    if item.repeats {
-                        self.enter(&mut next, n);
-                        // Having matched once it may stop, optional or not.
-                    }
-                    self.enter(&mut next, n + 1);
+                    after[n] |= item.repeats;
+                    after[n + 1] = true;
                 }
             }
-            if !self.at_start {
-                self.enter(&mut next, 0);
-            }
-            states = next;
+            states = after;
+            at_start = false;
         }
-        states[end]
     }
 
-    /// Adds state `n`, and those that follow it without a character.
-    fn enter(&self, states: &mut [bool], n: usize) {
-        states[n] = true;
-        for (n, item) in self.items.iter().enumerate().skip(n) {
-            if !item.optional {
-                return;
-            }
-            states[n + 1] = true;
+    /// Adds the states that are reached without a character.
+    fn skip(&self, states: &mut [bool], at_start: bool, at_end: bool) {
+        for (n, item) in self.0.iter().enumerate() {
+            let free = match item.atom {
+                Atom::Start => at_start,
+                Atom::End => at_end,
+                _ => false,
+            };
+            states[n + 1] |= states[n] && (free || item.optional);
         }
     }
 }
@@ -216,6 +224,7 @@ impl Atom {
         match self {
             Self::Literal(literal) => *literal == c,
             Self::One => true,
+            Self::Start | Self::End => false,
             Self::Class { negated, ranges } => {
                 let has = |c: char| ranges.iter().any(|&(from, to)| (from..=to).contains(&c));
                 *negated != (has(c) || fold_case && has(c.to_ascii_uppercase()))

@@ -9,10 +9,11 @@ use crate::commands::{Command, builtins};
 use crate::context::Context;
 use crate::errno::Errno;
 use crate::files::{Files, Node, OpenFile, normalise};
-use crate::glob::Glob;
 use crate::io::{Host, Io, Route, Status};
-use crate::syntax::{self, Piece, Pipeline, Redirect, Simple, Target, When, Word};
+use crate::syntax::{self, Pipeline, Redirect, Simple, Target, When};
 
+/// Commands to which `--help` is a word like any other.
+const LITERAL: [&str; 3] = ["echo", "false", "true"];
 /// The file that takes everything.
 const NULL: &str = "/dev/null";
 /// Status of a line that is no command line.
@@ -28,7 +29,7 @@ pub struct Shell<'a> {
     pub(crate) files: Files<'a>,
     pub(crate) commands: Vec<Box<dyn Command + 'a>>,
     pub(crate) directory: String,
-    status: Status,
+    pub(crate) status: Status,
 }
 
 impl<'a> Shell<'a> {
@@ -91,7 +92,7 @@ impl<'a> Shell<'a> {
 
     /// `false` if Ctrl-C ended it.
     fn run_pipeline(&mut self, pipeline: &Pipeline, host: &mut dyn Host) -> bool {
-        let mut input = None;
+        let (mut input, mut status) = (None, 0);
         let last = pipeline.commands.len() - 1;
         for (n, simple) in pipeline.commands.iter().enumerate() {
             let mut io = Io::new(host);
@@ -101,15 +102,17 @@ impl<'a> Shell<'a> {
                 io.buffers.push(String::new());
             }
             let done = self.run_simple(simple, io);
-            self.status = done.status;
-            if let Some(directory) = done.directory {
-                self.directory = directory;
-            }
             if done.interrupted {
                 return false;
             }
+            status = done.status;
+            // The commands of a pipe are children, whose directory is their own.
+            if let Some(directory) = done.directory.filter(|_| last == 0) {
+                self.directory = directory;
+            }
             input = done.buffers.into_iter().next().filter(|_| n < last);
         }
+        self.status = status;
         true
     }
 
@@ -134,6 +137,11 @@ impl<'a> Shell<'a> {
             let _ = writeln!(io.err(), "sh: {name}: not found");
             return Done::new(STATUS_NOT_FOUND, io);
         };
+        if args == ["--help"] && !LITERAL.contains(&name) {
+            let (usage, about) = (command.usage(), command.about());
+            let _ = writeln!(io.out(), "Usage: {name} {usage}\n{about}");
+            return Done::new(0, io);
+        }
         let mut context = Context {
             io,
             files: &self.files,
@@ -213,66 +221,6 @@ impl<'a> Shell<'a> {
         match self.files.resolve(path)? {
             Node::Directory => Err(Errno::EISDIR),
             Node::File(file) => file.read(&mut text).map(|()| text),
-        }
-    }
-
-    fn one_word(&self, word: &Word) -> Result<String, String> {
-        let mut words = Vec::new();
-        self.expand(word, &mut words);
-        match <[String; 1]>::try_from(words) {
-            Ok([word]) => Ok(word),
-            Err(_) => {
-                let text: String = word.iter().map(Piece::to_string).collect();
-                Err(alloc::format!("{text}: ambiguous redirect"))
-            }
-        }
-    }
-
-    /// Adds what `word` stands for to `words`.
-    fn expand(&self, word: &Word, words: &mut Vec<String>) {
-        let mut text: Vec<(char, bool)> = Vec::new();
-        for piece in word {
-            match piece {
-                Piece::Plain(plain) => text.extend(plain.chars().map(|c| (c, false))),
-                Piece::Quoted(quoted) => text.extend(quoted.chars().map(|c| (c, true))),
-                Piece::Status => text.extend(self.status.to_string().chars().map(|c| (c, true))),
-            }
-        }
-        let before = words.len();
-        if text.iter().any(|&(c, quoted)| !quoted && "*?[".contains(c)) {
-            let absolute = text.first().is_some_and(|&(c, _)| c == '/');
-            let start = if absolute { "/" } else { "" };
-            let names: Vec<&[(char, bool)]> = text.split(|&(c, _)| c == '/').collect();
-            self.find(start.into(), &names[usize::from(absolute)..], words);
-        }
-        if words.len() == before {
-            words.push(text.into_iter().map(|(c, _)| c).collect());
-        }
-    }
-
-    /// Adds the paths below `path` that match `names` to `words`.
-    fn find(&self, path: String, names: &[&[(char, bool)]], words: &mut Vec<String>) {
-        let Some((name, below)) = names.split_first() else {
-            if self
-                .files
-                .resolve(&normalise(&self.directory, &path))
-                .is_ok()
-            {
-                words.push(path);
-            }
-            return;
-        };
-        let slash = if below.is_empty() { "" } else { "/" };
-        let glob = Glob::new(name);
-        if let Some(name) = glob.literal() {
-            return self.find(alloc::format!("{path}{name}{slash}"), below, words);
-        }
-        let entries = self.files.list(&normalise(&self.directory, &path));
-        for entry in entries.unwrap_or_default() {
-            if glob.matches(&entry.name) {
-                let path = alloc::format!("{path}{}{slash}", entry.name);
-                self.find(path, below, words);
-            }
         }
     }
 }

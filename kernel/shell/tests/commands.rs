@@ -32,7 +32,10 @@ fn words_of_linux() {
             "cat /sys/kernel/mm/hugepages/hugepages-1048576kB/demote",
             "cat: /sys/kernel/mm/hugepages/hugepages-1048576kB/demote: Permission denied\n",
         ),
-        ("cat -x", "cat: invalid option -- 'x'\n"),
+        (
+            "cat -x",
+            "cat: invalid option -- 'x'\nTry 'cat --help' for more information.\n",
+        ),
         ("cat", ""),
         ("cat /proc/../proc/./cmdline", "selftest=off init=shell\n"),
         ("cat //proc//cmdline", "selftest=off init=shell\n"),
@@ -81,7 +84,19 @@ fn words_of_linux() {
         ),
         (
             "echo 1 > /proc/x",
-            "sh: can't create /proc/x: Permission denied\n",
+            "sh: can't create /proc/x: nonexistent directory\n",
+        ),
+        (
+            "echo 1 > /sys/x",
+            "sh: can't create /sys/x: Permission denied\n",
+        ),
+        (
+            "echo 1 > /sys/kernel/mm/x; echo $?",
+            "sh: can't create /sys/kernel/mm/x: Permission denied\n1\n",
+        ),
+        (
+            "echo 1 > /sys/nope/x",
+            "sh: can't create /sys/nope/x: nonexistent directory\n",
         ),
         (
             "echo 1 > /nope/x",
@@ -137,7 +152,7 @@ fn words_of_linux() {
         ),
         (
             "echo x > /proc/x; echo $?",
-            "sh: can't create /proc/x: Permission denied\n1\n",
+            "sh: can't create /proc/x: nonexistent directory\n1\n",
         ),
         (
             "echo x > /proc/sys/vm/nr_hugepages; echo $?",
@@ -177,6 +192,10 @@ fn words_of_linux() {
             "sh: syntax error: no expansion of $(: there is only $?\n",
         ),
         (
+            "echo $'a'",
+            "sh: syntax error: no expansion of $': there is only $?\n",
+        ),
+        (
             "echo 3> /dev/null",
             "sh: syntax error: bad fd number 3: there are 0, 1 and 2\n",
         ),
@@ -191,7 +210,8 @@ fn words_of_linux() {
             "cat /proc/many | grep -c 9999",
             "cat: write error: No space left on device\n9\n",
         ),
-        ("cd /proc | pwd", "/proc\n"),
+        ("cd /proc | pwd; pwd", "/\n/\n"),
+        ("false; true | echo $?", "1\n"),
         // Patterns of names.
         (
             "echo /sys/devices/system/node/node*/hugepages/hugepages-2048kB/nr*",
@@ -227,7 +247,13 @@ fn words_of_linux() {
         ("ls /proc/cmdline", "/proc/cmdline\n"),
         ("ls -d /proc", "/proc\n"),
         ("ls -a /", "dev  proc  sys\n"),
-        ("ls -Z", "ls: invalid option -- 'Z'\n"),
+        (
+            "ls -Y",
+            "ls: invalid option -- 'Y'\nTry 'ls --help' for more information.\n",
+        ),
+        ("ls / -1", "dev\nproc\nsys\n"),
+        ("cat --help", "Usage: cat [FILE]...\nshow files\n"),
+        ("echo --help", "--help\n"),
         (
             "ls /proc/cmdline /proc/sys /proc/sys/vm",
             "/proc/cmdline\n\n/proc/sys:\nvm\n\n/proc/sys/vm:\nfixed  nr_hugepages\n",
@@ -268,7 +294,8 @@ fn words_of_linux() {
             "grep: /proc/nope: No such file or directory\n2\n",
         ),
         ("grep -s x /proc/nope; echo $?", "2\n"),
-        ("grep x /proc", "grep: /proc: Is a directory\n"),
+        ("grep x /proc; echo $?", "grep: /proc: Is a directory\n2\n"),
+        ("grep self /proc/cmdline -n", "1:selftest=off init=shell\n"),
         (
             "grep . /proc/cmdline /proc/sys/vm/nr_hugepages",
             "/proc/cmdline:selftest=off init=shell\n/proc/sys/vm/nr_hugepages:0\n",
@@ -288,10 +315,13 @@ fn words_of_linux() {
              /sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages:2048\n",
         ),
         ("echo abc | grep -c b -", "1\n"),
-        ("grep", "Usage: grep [-cEFhHinqrsv] PATTERN [FILE]...\n"),
+        (
+            "grep",
+            "Usage: grep [-cEFhHinqrsv] PATTERN [FILE]...\nTry 'grep --help' for more information.\n",
+        ),
         (
             "grep -Z x",
-            "grep: invalid option -- 'Z'\nUsage: grep [-cEFhHinqrsv] PATTERN [FILE]...\n",
+            "grep: invalid option -- 'Z'\nUsage: grep [-cEFhHinqrsv] PATTERN [FILE]...\nTry 'grep --help' for more information.\n",
         ),
         (
             "grep '[a' /proc/cmdline",
@@ -305,11 +335,26 @@ fn words_of_linux() {
         ("echo -- -v | grep -- -v", "-- -v\n"),
         // The rest.
         ("sleep 0", ""),
-        ("sleep", "sleep: missing operand\n"),
-        ("sleep x", "sleep: invalid time interval 'x'\n"),
-        ("sleep 1 -1", "sleep: invalid time interval '-1'\n"),
-        ("sleep .", "sleep: invalid time interval '.'\n"),
-        ("sleep é", "sleep: invalid time interval 'é'\n"),
+        (
+            "sleep",
+            "sleep: missing operand\nTry 'sleep --help' for more information.\n",
+        ),
+        (
+            "sleep x",
+            "sleep: invalid time interval 'x'\nTry 'sleep --help' for more information.\n",
+        ),
+        (
+            "sleep 1 -1",
+            "sleep: invalid time interval '-1'\nTry 'sleep --help' for more information.\n",
+        ),
+        (
+            "sleep .",
+            "sleep: invalid time interval '.'\nTry 'sleep --help' for more information.\n",
+        ),
+        (
+            "sleep é",
+            "sleep: invalid time interval 'é'\nTry 'sleep --help' for more information.\n",
+        ),
         ("clear", "\x1b[H\x1b[J"),
         ("help nope", "sh: help: no help topics match `nope'.\n"),
         (

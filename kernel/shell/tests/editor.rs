@@ -126,6 +126,7 @@ fn keys() {
         ("aß\x7f".as_bytes(), "a"),
         ("äö\x02\x7fu".as_bytes(), "uö"),
         ("😀!".as_bytes(), "😀!"),
+        ("a\u{9b}2Jb".as_bytes(), "a\u{fffd}2Jb"),
         (b"a\xffb", "a\u{fffd}b"),
         (b"a\xe2\x82b", "a\u{fffd}b"),
         (b"a\xc3", "a"),

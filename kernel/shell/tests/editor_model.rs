@@ -213,7 +213,7 @@ proptest! {
             match editor.feed(byte, &mut terminal).unwrap() {
                 Some(Event::Line(line)) => {
                     prop_assert!(line.len() <= LINE_MAX);
-                    prop_assert!(!line.contains(|c: char| c.is_ascii_control()));
+                    prop_assert!(!line.contains(char::is_control));
                     editor.start(&mut terminal).unwrap();
                 }
                 Some(Event::Interrupt) => editor.start(&mut terminal).unwrap(),

@@ -28,15 +28,15 @@ impl Command for Cat {
     fn run(&self, args: &[&str], context: &mut Context<'_>) -> Result<Status, fmt::Error> {
         let (options, mut paths) = super::options(args);
         // -u, unbuffered, is how it is anyway.
-        if let Some(option) = options.iter().find(|&&option| option != 'u') {
-            writeln!(context.io.err(), "cat: invalid option -- '{option}'")?;
+        if let Some(&option) = options.iter().find(|&&option| option != 'u') {
+            super::invalid_option("cat", option, &mut context.io)?;
             return Ok(1);
         }
         if paths.is_empty() {
-            paths = &["-"];
+            paths.push("-");
         }
         let mut status = 0;
-        for &path in paths {
+        for path in paths {
             if path == "-" {
                 let input = context.io.input().unwrap_or_default();
                 context.io.out().write_str(&input)?;

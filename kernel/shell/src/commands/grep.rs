@@ -33,56 +33,63 @@ impl Command for Grep {
     fn run(&self, args: &[&str], context: &mut Context<'_>) -> Result<Status, fmt::Error> {
         let (options, rest) = super::options(args);
         if let Some(option) = options.iter().find(|o| !"cEFhHinqrsv".contains(**o)) {
-            let mut err = context.io.err();
-            writeln!(err, "grep: invalid option -- '{option}'")?;
-            writeln!(err, "Usage: grep {USAGE}")?;
-            return Ok(2);
+            writeln!(context.io.err(), "grep: invalid option -- '{option}'")?;
+        } else if !rest.is_empty() {
+            return search(&options, rest[0], &rest[1..], context);
         }
-        let Some((pattern, mut paths)) = rest.split_first() else {
-            writeln!(context.io.err(), "Usage: grep {USAGE}")?;
-            return Ok(2);
-        };
-        let has = |option| options.contains(&option);
-        let kind = match (has('F'), has('E')) {
-            (true, _) => Kind::Fixed,
-            (false, true) => Kind::Extended,
-            (false, false) => Kind::Basic,
-        };
-        let pattern = match Pattern::new(pattern, kind, has('i')) {
-            Ok(pattern) => pattern,
-            Err(why) => {
-                writeln!(context.io.err(), "grep: {}", why.text())?;
-                return Ok(2);
-            }
-        };
-        let recursive = has('r');
-        if paths.is_empty() {
-            paths = if recursive { &["."] } else { &["-"] };
-        }
-        let mut search = Search {
-            pattern,
-            inverted: has('v'),
-            count: has('c'),
-            numbers: has('n'),
-            quiet: has('q'),
-            names: has('H') || (paths.len() > 1 || recursive) && !has('h'),
-            recursive,
-            silent: has('s'),
-            found: false,
-            failed: false,
-        };
-        for &path in paths {
-            search.path(path, context)?;
-            if search.quiet && search.found {
-                return Ok(0);
-            }
-        }
-        Ok(match (search.failed, search.found) {
-            (true, _) => 2,
-            (false, true) => 0,
-            (false, false) => 1,
-        })
+        let mut err = context.io.err();
+        writeln!(err, "Usage: grep {USAGE}")?;
+        writeln!(err, "Try 'grep --help' for more information.")?;
+        Ok(2)
     }
+}
+
+fn search(
+    options: &[char],
+    pattern: &str,
+    mut paths: &[&str],
+    context: &mut Context<'_>,
+) -> Result<Status, fmt::Error> {
+    let has = |option| options.contains(&option);
+    let kind = match (has('F'), has('E')) {
+        (true, _) => Kind::Fixed,
+        (false, true) => Kind::Extended,
+        (false, false) => Kind::Basic,
+    };
+    let pattern = match Pattern::new(pattern, kind, has('i')) {
+        Ok(pattern) => pattern,
+        Err(why) => {
+            writeln!(context.io.err(), "grep: {}", why.text())?;
+            return Ok(2);
+        }
+    };
+    let recursive = has('r');
+    if paths.is_empty() {
+        paths = if recursive { &["."] } else { &["-"] };
+    }
+    let mut search = Search {
+        pattern,
+        inverted: has('v'),
+        count: has('c'),
+        numbers: has('n'),
+        quiet: has('q'),
+        names: has('H') || (paths.len() > 1 || recursive) && !has('h'),
+        recursive,
+        silent: has('s'),
+        found: false,
+        failed: false,
+    };
+    for &path in paths {
+        search.path(path, context)?;
+        if search.quiet && search.found {
+            return Ok(0);
+        }
+    }
+    Ok(match (search.failed, search.found) {
+        (true, _) => 2,
+        (false, true) => 0,
+        (false, false) => 1,
+    })
 }
 
 struct Search {
@@ -127,8 +134,7 @@ impl Search {
             }
             Err(why) => why,
         };
-        // A directory is passed over; its name is all there is to say.
-        self.failed |= why != Errno::EISDIR;
+        self.failed = true;
         if !self.silent {
             writeln!(context.io.err(), "grep: {path}: {why}")?;
         }

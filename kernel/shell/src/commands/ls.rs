@@ -31,16 +31,16 @@ impl Command for Ls {
     fn run(&self, args: &[&str], context: &mut Context<'_>) -> Result<Status, fmt::Error> {
         let (options, mut paths) = super::options(args);
         // -a and -A change nothing: no name starts with a dot.
-        if let Some(option) = options.iter().find(|o| !"1daAl".contains(**o)) {
-            writeln!(context.io.err(), "ls: invalid option -- '{option}'")?;
+        if let Some(&option) = options.iter().find(|o| !"1daAl".contains(**o)) {
+            super::invalid_option("ls", option, &mut context.io)?;
             return Ok(2);
         }
         if paths.is_empty() {
-            paths = &["."];
+            paths.push(".");
         }
         let (mut files, mut directories) = (Vec::new(), Vec::new());
         let mut status = 0;
-        for &path in paths {
+        for &path in &paths {
             let absolute = context.absolute(path);
             let mode = match context.files.resolve(&absolute) {
                 Ok(Node::Directory) if !options.contains(&'d') => {

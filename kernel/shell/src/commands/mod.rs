@@ -11,10 +11,10 @@ mod sleep;
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::fmt;
+use core::fmt::{self, Write};
 
 use crate::context::Context;
-use crate::io::Status;
+use crate::io::{Io, Status};
 
 /// A command of the shell.
 pub trait Command {
@@ -66,20 +66,30 @@ pub fn builtins<'a>() -> Vec<Box<dyn Command + 'a>> {
     ]
 }
 
-/// The letters of all options in front of `args`, and what follows them. `-` and what
+/// The letters of all options among `args`, and what else there is, in order. `-` and what
 /// comes behind `--` are no options.
-fn options<'a, 's>(mut args: &'a [&'s str]) -> (Vec<char>, &'a [&'s str]) {
-    let mut letters = Vec::new();
-    while let [first, rest @ ..] = args {
-        match first.strip_prefix('-') {
-            None | Some("") => break,
-            Some("-") => {
-                args = rest;
-                break;
-            }
+#[doc(alias = "getopt_long")]
+fn options<'s>(args: &[&'s str]) -> (Vec<char>, Vec<&'s str>) {
+    let (mut letters, mut others) = (Vec::new(), Vec::new());
+    let mut args = args.iter();
+    while let Some(&arg) = args.next() {
+        match arg.strip_prefix('-') {
+            None | Some("") => others.push(arg),
+            Some("-") => others.extend(args.by_ref()),
             Some(more) => letters.extend(more.chars()),
         }
-        args = rest;
     }
-    (letters, args)
+    (letters, others)
+}
+
+/// Complains of an option as coreutils does, and says where to look.
+fn invalid_option(name: &str, option: char, io: &mut Io<'_>) -> fmt::Result {
+    complain(name, format_args!("invalid option -- '{option}'"), io)
+}
+
+/// Complains of what is wrong with the words of a call, and says where to look.
+fn complain(name: &str, what: fmt::Arguments<'_>, io: &mut Io<'_>) -> fmt::Result {
+    let mut err = io.err();
+    writeln!(err, "{name}: {what}")?;
+    writeln!(err, "Try '{name} --help' for more information.")
 }

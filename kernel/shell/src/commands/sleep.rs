@@ -1,6 +1,6 @@
 //! `sleep`, in the words of coreutils.
 
-use core::fmt::{self, Write};
+use core::fmt;
 
 use super::Command;
 use crate::context::Context;
@@ -25,13 +25,14 @@ impl Command for Sleep {
 
     fn run(&self, args: &[&str], context: &mut Context<'_>) -> Result<Status, fmt::Error> {
         if args.is_empty() {
-            writeln!(context.io.err(), "sleep: missing operand")?;
+            super::complain("sleep", format_args!("missing operand"), &mut context.io)?;
             return Ok(1);
         }
         let mut total: u64 = 0;
         for arg in args {
             let Some(micros) = micros(arg) else {
-                writeln!(context.io.err(), "sleep: invalid time interval '{arg}'")?;
+                let what = format_args!("invalid time interval '{arg}'");
+                super::complain("sleep", what, &mut context.io)?;
                 return Ok(1);
             };
             total = total.saturating_add(micros);

@@ -82,7 +82,12 @@ impl Keys {
             bytes[len] = byte;
             self.state = State::Ground;
             return match core::str::from_utf8(&bytes[..=len]) {
-                Ok(text) => [text.chars().next().map(Key::Char), None],
+                // One of the other control characters (C1) is for terminals, not for text.
+                Ok(text) => {
+                    let c = text.chars().next().filter(|c| !c.is_control());
+                    let c = c.unwrap_or(char::REPLACEMENT_CHARACTER);
+                    [Some(Key::Char(c)), None]
+                }
                 Err(e) if e.error_len().is_none() && len < 3 => {
                     let len = len + 1;
                     self.state = State::Character { bytes, len };

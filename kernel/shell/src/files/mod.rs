@@ -15,6 +15,7 @@
 //! assert_eq!(names[1].name, "node1");
 //! ```
 
+mod file;
 mod item;
 mod number;
 mod path;
@@ -30,113 +31,9 @@ use crate::errno::Errno;
 use item::Item;
 use path::Part;
 
+pub use file::{ControlFile, Entry, Mode, Node, OpenFile};
 pub use number::{kstrtoul, sysctl_ulong};
 pub use path::normalise;
-
-/// Who may do what with a file: the bits that `ls -l` shows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[doc(alias = "umode_t")]
-pub enum Mode {
-    /// 0444.
-    ReadOnly,
-    /// 0644.
-    ReadWrite,
-    /// 0200.
-    WriteOnly,
-}
-
-impl Mode {
-    /// Whether it can be read.
-    #[must_use]
-    pub const fn reads(self) -> bool {
-        !matches!(self, Self::WriteOnly)
-    }
-
-    /// Whether it can be written.
-    #[must_use]
-    pub const fn writes(self) -> bool {
-        !matches!(self, Self::ReadOnly)
-    }
-}
-
-/// One control file, or one for each value of the parameters in its path.
-///
-/// `at` is the values of the parameters, in the order of the path.
-pub trait ControlFile {
-    /// The path, from the root; a parameter is its name in braces, at most one between two
-    /// slashes.
-    fn path(&self) -> &str;
-
-    /// What can be done with it.
-    fn mode(&self) -> Mode;
-
-    /// Writes what is in it now to `out`.
-    ///
-    /// # Errors
-    /// What `read` of this file returns on Linux.
-    #[doc(alias = "seq_file")]
-    fn read(&self, at: &[u64], out: &mut dyn fmt::Write) -> Result<(), Errno>;
-
-    /// Takes the bytes of one `write`, with the line break that `echo` adds.
-    ///
-    /// # Errors
-    /// What `write` to this file returns on Linux.
-    fn write(&self, at: &[u64], text: &str) -> Result<(), Errno>;
-}
-
-/// A name in a directory.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[doc(alias = "dirent")]
-pub struct Entry {
-    /// The name.
-    pub name: String,
-    /// How the file can be used; `None` if it is a directory.
-    pub mode: Option<Mode>,
-}
-
-/// What a path leads to.
-pub enum Node<'f> {
-    /// A directory.
-    Directory,
-    /// A file.
-    File(OpenFile<'f>),
-}
-
-/// A file, found.
-pub struct OpenFile<'f> {
-    file: &'f dyn ControlFile,
-    at: Vec<u64>,
-}
-
-impl OpenFile<'_> {
-    /// What can be done with it.
-    #[must_use]
-    pub fn mode(&self) -> Mode {
-        self.file.mode()
-    }
-
-    /// See [`ControlFile::read`].
-    ///
-    /// # Errors
-    /// [`Errno::EACCES`] if it cannot be read, else what the file says.
-    pub fn read(&self, out: &mut dyn fmt::Write) -> Result<(), Errno> {
-        if !self.mode().reads() {
-            return Err(Errno::EACCES);
-        }
-        self.file.read(&self.at, out)
-    }
-
-    /// See [`ControlFile::write`].
-    ///
-    /// # Errors
-    /// [`Errno::EIO`] if it cannot be written, else what the file says.
-    pub fn write(&self, text: &str) -> Result<(), Errno> {
-        if !self.mode().writes() {
-            return Err(Errno::EIO);
-        }
-        self.file.write(&self.at, text)
-    }
-}
 
 /// Calls its argument with each value of a parameter.
 type Values<'a> = Box<dyn Fn(&mut dyn FnMut(u64)) + 'a>;
@@ -317,19 +214,24 @@ impl<'a> Files<'a> {
         Ok(entries.map(|(name, mode)| Entry { name, mode }).collect())
     }
 
-    /// Opens the file at `path` for writing.
+    /// Opens the file at `path` for writing, as root does on Linux.
     ///
     /// # Errors
-    /// [`Errno::EISDIR`]; [`Errno::EACCES`] if it cannot be written, or if there is no such
-    /// file, because none can be made; [`Errno::ENOENT`] if there is not even the directory.
+    /// [`Errno::EISDIR`]; [`Errno::EACCES`] if it cannot be written, or if it is not there and
+    /// none can be made; what [`Files::resolve`] says for a path of `/proc`, and if there is
+    /// not even the directory.
     pub fn open_for_writing(&self, path: &str) -> Result<OpenFile<'_>, Errno> {
+        let is_proc = path.starts_with("/proc/");
         match self.resolve(path) {
             Ok(Node::Directory) => Err(Errno::EISDIR),
             // Root may open any file of /proc; writing it is what fails. Those of sysctl
             // and sysfs check their mode whoever asks.
-            Ok(Node::File(file)) if file.mode().writes() || opens_anyhow(path) => Ok(file),
-            Ok(Node::File(_)) => Err(Errno::EACCES),
-            Err(Errno::ENOENT) => {
+            Ok(Node::File(file)) => {
+                let anyhow = is_proc && !path.starts_with("/proc/sys/");
+                let opens = anyhow || file.mode().writes();
+                opens.then_some(file).ok_or(Errno::EACCES)
+            }
+            Err(Errno::ENOENT) if !is_proc => {
                 let (directory, _) = path.rsplit_once('/').unwrap_or(("", path));
                 match self.resolve(directory) {
                     Ok(Node::Directory) => Err(Errno::EACCES),
@@ -340,10 +242,6 @@ impl<'a> Files<'a> {
             Err(e) => Err(e),
         }
     }
-}
-
-fn opens_anyhow(path: &str) -> bool {
-    path.starts_with("/proc/") && !path.starts_with("/proc/sys/")
 }
 
 impl Default for Files<'_> {
@@ -357,23 +255,5 @@ impl fmt::Debug for Files<'_> {
         f.debug_list()
             .entries(self.files.iter().map(|registered| registered.file.path()))
             .finish()
-    }
-}
-
-impl fmt::Debug for OpenFile<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("OpenFile")
-            .field(&self.file.path())
-            .field(&self.at)
-            .finish()
-    }
-}
-
-impl fmt::Debug for Node<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Directory => f.write_str("Directory"),
-            Self::File(file) => file.fmt(f),
-        }
     }
 }

@@ -66,7 +66,7 @@ pub fn normalise(from: &str, path: &str) -> String {
         result.push('/');
         result.push_str(name);
     }
-    let directory = path.ends_with('/') || path.ends_with("/.") || path.ends_with("/..");
+    let directory = matches!(path.rsplit('/').next(), Some("" | "." | ".."));
     if result.is_empty() || directory {
         result.push('/');
     }

@@ -157,7 +157,8 @@ impl Lexer<'_> {
             self.word.get_or_insert_default().push(Piece::Status);
             return Ok(());
         }
-        let starts = |c: char| c.is_ascii_alphanumeric() || "_({@*#$!-".contains(c);
+        let quotes = |c: char| !in_quotes && (c == '\'' || c == '"');
+        let starts = |c: char| c.is_ascii_alphanumeric() || "_({@*#$!-".contains(c) || quotes(c);
         match self.rest.peek() {
             Some(&c) if starts(c) => {
                 let name = self.rest.clone();
