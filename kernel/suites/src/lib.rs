@@ -22,10 +22,12 @@ pub mod hvo_faults;
 pub mod hvo_orders;
 pub mod memory_map;
 pub mod paging;
+mod smp;
 pub mod vmemmap;
 pub mod vmemmap_audit;
 
 pub use env::{Env, Random};
+pub use smp::{faults as smp_faults, readers as smp_readers, tlb as smp_tlb};
 
 /// Calls `$each! { suite: case, case, ... }` for every suite.
 #[macro_export]
@@ -57,6 +59,19 @@ macro_rules! for_each_suite {
             switch_concerns_later_folios,
             asks_for_more_than_fits, restore_failure_becomes_surplus, mixed_churn_until_full,
             round_robin_over_nodes }
+        $crate::for_each_smp_suite! { $each }
         $each! { vmemmap_audit: finds_nothing, notices_damage }
+    };
+}
+
+/// [`for_each_suite!`] for the suites that are about several CPUs.
+#[macro_export]
+macro_rules! for_each_smp_suite {
+    ($each:ident) => {
+        $each! { smp_faults: tail_writes_fault, unconditional_add_faults }
+        $each! { smp_readers: blocks_of_2m, blocks_of_1g }
+        $each! { smp_tlb: stale_then_cured, permission_stale_then_cured, flushes_drop_global,
+        reload_drops_non_global, global_survives_reload, one_round_per_batch,
+        ranges_by_page_or_all }
     };
 }

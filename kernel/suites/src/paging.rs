@@ -8,7 +8,8 @@ use mm::paging::{self, Level, MapError, PteFlags};
 
 use crate::Env;
 
-fn table<M: Machine>(env: &Env<'_, M>) -> Option<Pfn> {
+/// A frame for a page table.
+pub(crate) fn table<M: Machine>(env: &Env<'_, M>) -> Option<Pfn> {
     env.mm
         .nodes
         .alloc(env.m, Order::PAGE, Placement::local(env.m))

@@ -1,11 +1,15 @@
 //! Every self-test body, on the emulated machine: two CPUs that speculate, two
-//! nodes, 4 GiB, and freed frames that bite.
+//! nodes, 4 GiB, and freed frames that bite. Those about several CPUs on four, too.
 
 use testkit::World;
 
-/// A machine like a small two-node PC, with a hole.
-fn world() -> World {
-    let world = World::builder().ram(0, 1, 2048).ram(1, 3072, 5120).boot();
+/// A machine like a small two-node PC, with a hole, and RAM up to `end` MiB.
+fn world(cpus: usize, end: u64) -> World {
+    let world = World::builder()
+        .ram(0, 1, 2048)
+        .ram(1, 3072, end)
+        .cpus(cpus)
+        .boot();
     world.speculate(0.05, 1);
     world
 }
@@ -16,14 +20,14 @@ macro_rules! host {
             $(
                 #[test]
                 fn $case() {
-                    let world = super::world();
+                    let world = crate::world(super::CPUS, super::END);
                     match suites::$suite::$case(&world.env()) {
                         Ok(()) => world.check(),
                         Err(ktest::Stop::Failed(failure)) => panic!("{failure}"),
                         // What this machine is too small for runs in QEMU.
                         Err(ktest::Stop::Skipped(reason)) => {
                             assert!(
-                                MAY_SKIP.contains(&stringify!($case)),
+                                super::MAY_SKIP.contains(&stringify!($case)),
                                 "skipped: {reason}"
                             );
                             println!("skipped: {reason}");
@@ -31,9 +35,27 @@ macro_rules! host {
                     }
                 }
             )*
-            const MAY_SKIP: &[&str] = &["order_19", "order_20", "order_21", "order_22"];
         }
     };
 }
 
+const CPUS: usize = 2;
+const END: u64 = 5120;
+const MAY_SKIP: &[&str] = &[
+    "order_19",
+    "order_20",
+    "order_21",
+    "order_22",
+    "blocks_of_1g",
+];
+
 suites::for_each_suite!(host);
+
+mod four_cpus {
+    const CPUS: usize = 4;
+    /// So that 2 GiB are free in one piece.
+    const END: u64 = 6144;
+    const MAY_SKIP: &[&str] = &[];
+
+    suites::for_each_smp_suite!(host);
+}
