@@ -27,7 +27,10 @@ pub mod vmemmap;
 pub mod vmemmap_audit;
 
 pub use env::{Env, Random};
-pub use smp::{faults as smp_faults, readers as smp_readers, tlb as smp_tlb};
+pub use smp::{
+    churn as smp_churn, faults as smp_faults, locks as smp_locks, readers as smp_readers,
+    tlb as smp_tlb,
+};
 
 /// Calls `$each! { suite: case, case, ... }` for every suite.
 #[macro_export]
@@ -68,6 +71,10 @@ macro_rules! for_each_suite {
 #[macro_export]
 macro_rules! for_each_smp_suite {
     ($each:ident) => {
+        $each! { smp_churn: one_shared_tail, one_table, nobody_sees_freed_frames,
+        every_node_from_every_cpu }
+        $each! { smp_locks: no_frame_has_two_owners, no_folio_has_two_owners, blocks_are_local,
+        folios_are_local }
         $each! { smp_faults: tail_writes_fault, unconditional_add_faults }
         $each! { smp_readers: blocks_of_2m, blocks_of_1g }
         $each! { smp_tlb: stale_then_cured, permission_stale_then_cured, flushes_drop_global,

@@ -6,7 +6,9 @@
 
 mod arena;
 mod changes;
+pub mod churn;
 pub mod faults;
+pub mod locks;
 mod party;
 mod poison;
 pub mod readers;
