@@ -215,6 +215,9 @@ pub struct BenchOptions {
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would show it as the group's help")]
     pub machine: MachineOptions,
+    /// Ratios of times instead: full flushes against single ones, readers beside churn
+    #[arg(long, conflicts_with_all = ["icount", "append"])]
+    pub time: bool,
 }
 
 /// Options of `soak`.

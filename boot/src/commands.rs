@@ -214,12 +214,13 @@ fn test(options: &TestOptions) -> Result<(), Error> {
 
 fn bench(options: &BenchOptions) -> Result<(), Error> {
     let workspace = Workspace::find()?;
-    let mut options = options.machine.clone();
-    options.icount = true;
+    let what = if options.time { "time" } else { "instructions" };
+    let (time, mut options) = (options.time, options.machine.clone());
+    options.icount = !time;
     let mut machine = prepare(&workspace, &options, Profile::Release, (BENCH_MEMORY, 1))?;
     machine
         .command_line
-        .get_or_insert_with(|| "selftest=off init=bench".to_owned());
+        .get_or_insert_with(|| format!("selftest=off init=bench bench={what}"));
     let arguments = machine.arguments()?;
     if options.dry_run {
         println!("{QEMU} {arguments}");

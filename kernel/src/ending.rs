@@ -46,7 +46,7 @@ pub(crate) fn end(options: Options<'_>, tested: Option<Run>) -> ! {
             irq::halt_forever()
         }
         Init::Bench => {
-            bench::run();
+            bench::run(options.bench);
             exit::end(verdict)
         }
     }
