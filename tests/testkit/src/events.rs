@@ -65,8 +65,12 @@ impl Events {
         self.on.store(on, Ordering::Relaxed);
     }
 
+    pub(crate) fn are_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn push(&self, event: Event) {
-        if self.on.load(Ordering::Relaxed) {
+        if self.are_on() {
             lock(&self.list).push(event);
         }
     }

@@ -33,8 +33,20 @@ pub const fn slot(table: Pfn, level: Level, at: VirtAddr) -> PhysAddr {
 /// The last entry on the path to `at`: a leaf, or the one that is not present.
 ///
 /// The loads are acquires: they pair with the release store that published a
-/// table, so a table is never seen before its entries.
+/// table, so a table is never seen before its entries. Interrupts are off meanwhile:
+/// a table that falls out on another CPU is freed after a flush, and the flush waits
+/// for this CPU (INV-3). Where the entry *lies* may be used longer only by whoever
+/// keeps others from taking its table away.
+#[doc(alias = "lookup_address_in_pgd")]
+#[doc(alias = "gup_fast")]
 pub fn walk<M: Machine>(m: &M, root: Pfn, at: VirtAddr) -> Entry {
+    let irq = m.irq_save();
+    let entry = descend(m, root, at);
+    m.irq_restore(irq);
+    entry
+}
+
+fn descend<M: Machine>(m: &M, root: Pfn, at: VirtAddr) -> Entry {
     let mut table = root;
     let mut level = Level::Pgd;
     loop {

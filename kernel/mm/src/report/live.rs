@@ -48,12 +48,16 @@ pub fn slots<M: Machine>(m: &M, memmap: Memmap, end: Pfn) -> Picture<impl Fn(u64
 }
 
 fn look<M: Machine>(m: &M, memmap: Memmap, section: Pfn) -> Slot {
+    // A table found here must not be freed while it is read: see `paging::walk`.
+    let irq = m.irq_save();
     let first = paging::walk(m, m.root(), memmap.page(section).address());
-    match first.level {
+    let slot = match first.level {
         Level::Pte => Slot::of_shared(read_only(m, first.at)),
         _ if first.is_leaf() => Slot::Leaf,
         _ => Slot::Hole,
-    }
+    };
+    m.irq_restore(irq);
+    slot
 }
 
 /// Entries of the last-level table at `table` that are read-only: those that point

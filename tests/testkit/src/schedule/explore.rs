@@ -91,12 +91,16 @@ fn once<S: Story>(story: &S, plan: Plan) -> Result<Steps, String> {
 /// The first that fails.
 pub fn search<S: Story>(story: &S, schedules: u64) -> Result<Explored, Found> {
     let mut total = Explored::default();
-    let mut horizon = 0;
+    // The longest so far.
+    let mut horizon = Steps::default();
     for seed in 0..schedules {
-        let strategy = if seed % 2 == 0 || horizon == 0 {
+        let strategy = if seed % 2 == 0 {
             Strategy::Random
         } else {
-            Strategy::Pct { horizon }
+            Strategy::Pct {
+                accesses: horizon.accesses,
+                events: horizon.events,
+            }
         };
         let plan = Plan { strategy, seed };
         let steps = once(story, plan).map_err(|text| Found {
@@ -104,9 +108,8 @@ pub fn search<S: Story>(story: &S, schedules: u64) -> Result<Explored, Found> {
             nth: seed + 1,
             text,
         })?;
-        if strategy == Strategy::Random {
-            horizon = horizon.max(steps.weight);
-        }
+        horizon.accesses = horizon.accesses.max(steps.accesses);
+        horizon.events = horizon.events.max(steps.events);
         total.schedules += 1;
         total.points += steps.points;
         total.switches += steps.switches;

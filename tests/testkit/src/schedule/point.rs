@@ -22,15 +22,10 @@ pub(crate) enum Point {
 }
 
 impl Point {
-    /// How likely a preemption is here, against that at an access: few points of
-    /// many are those that an order of steps depends on.
-    pub(super) const fn weight(self) -> u64 {
-        match self {
-            Self::Access => 1,
-            Self::Irq => 4,
-            Self::Table | Self::Flush => 32,
-            Self::Wait => 0,
-        }
+    /// Whether an order of steps is likely to hang on what happens here: few points
+    /// of many are such.
+    pub(super) const fn is_eventful(self) -> bool {
+        matches!(self, Self::Table | Self::Flush | Self::Irq)
     }
 }
 

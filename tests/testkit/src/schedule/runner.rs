@@ -11,15 +11,17 @@ use super::point::{self, Point};
 use crate::machine::THIS_CPU;
 
 /// Steps after which a schedule counts as one that never ends.
-pub const LIMIT: u64 = 20_000_000;
+pub const LIMIT: u64 = 5_000_000;
 
 /// What a schedule took.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Steps {
     /// Points passed by all CPUs together.
     pub points: u64,
-    /// The same, weighted: the horizon for [`super::Strategy::Pct`].
-    pub weight: u64,
+    /// Those of them at which data is loaded or stored.
+    pub accesses: u64,
+    /// Those at which tables, caches or interrupt flags change.
+    pub events: u64,
     /// How often another CPU went on than before.
     pub switches: u64,
 }
@@ -150,8 +152,12 @@ pub fn run(cpus: usize, plan: Plan, work: &dyn Fn(usize)) -> Result<Steps, Failu
             CoroutineResult::Yield(point) => {
                 lane.waits_since = None;
                 progress += 1;
-                steps.weight += point.weight();
-                chooser.at(next, point);
+                if point.is_eventful() {
+                    steps.events += 1;
+                } else {
+                    steps.accesses += 1;
+                }
+                chooser.at(next, &steps);
             }
             CoroutineResult::Return(Ok(())) => {
                 lane.done = true;
