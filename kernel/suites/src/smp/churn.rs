@@ -11,7 +11,7 @@ use mm::frames::{FrameSource, Placement};
 use mm::hugetlb::HugeTlb;
 use mm::machine::Machine;
 use mm::node::Nodes;
-use mm::page::{self, Memmap, Page, PageType, VMEMMAP_TAIL_MIN_ORDER};
+use mm::page::{self, CompoundInfo, Flags, Memmap, Page, PageType, VMEMMAP_TAIL_MIN_ORDER};
 use mm::paging::{self, Level};
 use mm::vmemmap::{Fill, Vmemmap};
 
@@ -212,15 +212,13 @@ fn race_for_table<M: Machine>(env: &Env<'_, M>, first: Page, cpus: usize) -> Out
         );
         Ok(())
     });
+    outcome?;
     let tables = env.totals().tables - tables;
-    let mut unfolded = Ok(());
     for n in 0..cpus {
-        let now = env.unfold(block(n), order);
-        unfolded = unfolded.and(now);
+        env.unfold(block(n), order)?;
         page::undo_compound_tails(m, block(n), order);
         page::undo_compound_head(m, block(n), order);
     }
-    outcome.and(unfolded)?;
     check_eq!(tables, 1, "tables that came into being");
     let (out, freed) = (out.into_inner(), freed.into_inner());
     check_eq!(
@@ -240,13 +238,14 @@ pub fn nobody_sees_freed_frames<M: Machine>(env: &Env<'_, M>) -> Outcome {
     let before = env.snapshot();
     let mut heads = Vec::new();
     for _ in 0..cpus {
-        heads.push(env.compound(order)?);
+        let head = env.compound(order)?;
+        heads.push((head, head.node(m)));
     }
     let outcome = Party::run(m, |party, cpu| {
         let (vmemmap, frames) = (&env.mm.vmemmap, Poisoning(&env.mm.nodes));
         let mut random = Random::new(cpu as u64 + 1);
         for round in 0..ROUNDS / cpus as u64 {
-            let mine = heads[cpu];
+            let mine = heads[cpu].0;
             let changed = if round % 2 == 0 {
                 vmemmap.optimize_folio(m, &frames, mine, order)
             } else {
@@ -255,15 +254,17 @@ pub fn nobody_sees_freed_frames<M: Machine>(env: &Env<'_, M>) -> Outcome {
             check_eq!(changed, Ok(()), "round {round}");
             for _ in 0..256 {
                 let other = random.below(cpus as u64).try_into().unwrap_or(0);
-                let head: Page = heads[other];
+                let (head, node): (Page, NodeId) = heads[other];
                 let page = head.nth(random.below(order.pages()));
                 let record = page.record(m);
                 check!(
                     !record.contains(&POISON),
                     "{page:?}, block of CPU {other}, shows a freed frame: {record:x?}"
                 );
-                let (node, found) = (page.node(m), page.compound_head(m));
-                check_eq!((node, found), (head.node(m), head), "{page:?}");
+                let of = Flags::from_raw(record[0]).node();
+                let info = CompoundInfo::from_raw(record[1]);
+                let found = info.head_address(page.address());
+                check_eq!((of, found), (node, head.address()), "{page:?}");
             }
             m.touch_watchdog();
             if party.is_broken() {
@@ -272,11 +273,11 @@ pub fn nobody_sees_freed_frames<M: Machine>(env: &Env<'_, M>) -> Outcome {
         }
         Ok(())
     });
-    for head in heads {
+    outcome?;
+    for (head, _) in heads {
         env.unfold(head, order)?;
         env.free_compound(head, order);
     }
-    outcome?;
     env.same_as(&before)
 }
 

@@ -30,10 +30,9 @@ fn on_folded<M: Machine>(
             continue;
         };
         env.fold(head, order)?;
-        let outcome = Party::run(env.m, |_, cpu| work(cpu, head, order));
+        Party::run(env.m, |_, cpu| work(cpu, head, order))?;
         env.unfold(head, order)?;
         env.free_compound(head, order);
-        outcome?;
     }
     Ok(())
 }
