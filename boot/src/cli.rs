@@ -42,6 +42,9 @@ pub enum Command {
     /// Churn on all processors for a while, with audits, and judge how it ends
     #[command(after_help = STATUSES)]
     Soak(SoakOptions),
+    /// Type scripts at Linux and at Tailfold, and show what comes of each line
+    #[command(after_help = STATUSES)]
+    CompareLinux(CompareOptions),
     /// Write an image to a USB stick: shows the device, asks, writes, reads back
     #[command(after_help = STATUSES)]
     Usb(UsbOptions),
@@ -235,6 +238,47 @@ pub struct SoakOptions {
     /// Where each processor's random choices begin; without it, each soak differs
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+}
+
+/// Options of `compare-linux`.
+#[derive(Debug, Clone, Args)]
+pub struct CompareOptions {
+    /// Scripts: names of those in tests/compare, or files (all in tests/compare)
+    #[arg(value_name = "SCRIPT")]
+    pub scripts: Vec<String>,
+    /// RAM of all nodes together, in place of what the script says
+    #[arg(long, short = 'm', value_name = "SIZE")]
+    pub memory: Option<Size>,
+    /// Processors, in place of what the script says
+    #[arg(long, value_name = "N")]
+    pub smp: Option<u32>,
+    /// NUMA nodes, in place of what the script says
+    #[arg(long, value_name = "N")]
+    pub nodes: Option<u32>,
+    /// Who executes the guests' instructions
+    #[arg(long, value_enum, default_value_t)]
+    pub accel: Accel,
+    /// Debian's package with the kernel (linux-image-cloud-amd64)
+    #[arg(long, value_name = "PACKAGE")]
+    pub linux: Option<String>,
+    /// Type at one side only, and compare nothing
+    #[arg(long, value_enum, value_name = "SIDE")]
+    pub only: Option<Only>,
+    /// Write the outcomes to a file, too
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it as the group's help")]
+    pub kernel: KernelOptions,
+}
+
+/// A side of a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Only {
+    /// The real thing
+    Linux,
+    /// This project
+    Tailfold,
 }
 
 /// Options of `usb`.

@@ -18,7 +18,7 @@ use crate::qemu::{self, End, Options};
 use crate::screen::{self, Shot, When};
 use crate::size::Size;
 use crate::workspace::Workspace;
-use crate::{usb, verdict};
+use crate::{compare, usb, verdict};
 
 /// Longest time of `run` where nobody sits at a terminal to end it.
 const RUN_LIMIT: Duration = Duration::from_secs(600);
@@ -50,6 +50,7 @@ pub fn execute(cli: Cli) -> Result<(), Error> {
         Some(Command::Image(options)) => image(&options),
         Some(Command::Bench(options)) => bench(&options),
         Some(Command::Soak(options)) => soak(&options),
+        Some(Command::CompareLinux(options)) => compare::command::compare(&options),
         Some(Command::Usb(options)) => usb::command(&options),
     }
 }

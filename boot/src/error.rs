@@ -25,6 +25,28 @@ pub enum Error {
         /// What the kernel found, or what it did not say.
         reason: String,
     },
+    /// Two kernels do different things, and nobody says why.
+    #[error("{} lines differ without a reason; it goes with the line in the script", lines.len())]
+    Unlike {
+        /// Script, line number, line, and how it differs.
+        lines: Vec<String>,
+    },
+    /// There is no Linux to compare with.
+    #[error("skipped: no Linux to compare with: {reason}")]
+    NoLinux {
+        /// Why Debian's packages cannot be had.
+        reason: String,
+    },
+    /// A guest has come to no prompt.
+    #[error("{name} has come to no prompt: {why}{}", said(last))]
+    NoShell {
+        /// Whose shell.
+        name: &'static str,
+        /// Why.
+        why: String,
+        /// Its last words.
+        last: String,
+    },
     /// The kernel panicked.
     #[error("the kernel stopped: {reason}")]
     Panicked {
@@ -146,7 +168,10 @@ Exit status:
    9  the UEFI firmware is missing
   10  QEMU failed, or the guest was reset
   11  building the kernel or the boot loader failed
-  12  the device was refused, or does not keep what is written to it";
+  12  the device was refused, or does not keep what is written to it
+  13  compare-linux: a line does something else on Linux, and no reason is given
+  14  compare-linux: skipped, since Debian's packages cannot be had
+  15  compare-linux: a guest has come to no prompt";
 
 impl Error {
     /// The program's exit status, as [`STATUSES`] lists.
@@ -165,6 +190,9 @@ impl Error {
             Self::Qemu { .. } => 10,
             Self::Build { .. } => 11,
             Self::Refused { .. } | Self::Differs { .. } => 12,
+            Self::Unlike { .. } => 13,
+            Self::NoLinux { .. } => 14,
+            Self::NoShell { .. } => 15,
         }
     }
 

@@ -9,6 +9,7 @@ pub mod accel;
 pub mod artifact;
 pub mod cli;
 pub mod commands;
+pub mod compare;
 pub mod error;
 pub mod firmware;
 pub mod ktap;

@@ -33,6 +33,17 @@ pub enum Serial {
     None,
 }
 
+/// A Linux kernel for QEMU itself to load, without a disk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DirectBoot {
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// Its first file system.
+    pub initrd: PathBuf,
+    /// Its command line.
+    pub command_line: String,
+}
+
 /// How the disk with the image is connected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Bus {
@@ -50,6 +61,8 @@ pub struct Machine {
     pub disk: PathBuf,
     /// How the disk is connected.
     pub bus: Bus,
+    /// A kernel to start in place of what is on the disk; then there is no disk.
+    pub direct: Option<DirectBoot>,
     /// Firmware to start it with.
     pub firmware: Firmware,
     /// UEFI firmware files; used with [`Firmware::Uefi`].
@@ -88,6 +101,7 @@ impl Machine {
         Self {
             disk,
             bus: Bus::default(),
+            direct: None,
             firmware,
             ovmf: Ovmf::default(),
             memory: Size::mib(1024),
@@ -224,6 +238,12 @@ impl Machine {
     }
 
     fn storage(&self, arguments: &mut Arguments) {
+        if let Some(direct) = &self.direct {
+            arguments.pair("-kernel", &direct.kernel);
+            arguments.pair("-initrd", escape_path(&direct.initrd));
+            arguments.pair("-append", &direct.command_line);
+            return;
+        }
         let mut drive = OsString::from("if=none,id=disk,format=raw,snapshot=on,file=");
         drive.push(escape_path(&self.disk));
         arguments.pair("-drive", drive);

@@ -1,0 +1,105 @@
+//! Linux as a guest: its first file system, and its command line.
+
+use std::path::PathBuf;
+
+use super::console::Shell;
+use super::cpio::Archive;
+use super::debian::{Package, Parts};
+use crate::error::Error;
+use crate::machine::DirectBoot;
+use crate::workspace::Workspace;
+
+/// What the shell says when it waits for a line.
+const PROMPT: &str = "linux# ";
+
+/// Words that every Linux gets: the console, nothing on it but emergencies, an end of QEMU
+/// on a panic, and huge pages with their struct pages folded.
+const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=1 panic=-1 hugetlb_free_vmemmap=on";
+
+/// The first program: file systems, and a shell on the serial port. A shell on a terminal
+/// without echo has no line editor, so that all it writes is prompts and output. If it
+/// ends, so does the machine.
+const INIT: &str = "\
+#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin HOME=/ TERM=dumb
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mount -t debugfs debugfs /sys/kernel/debug
+mount -t tmpfs -o size=100% tmpfs /tmp
+stty -F /dev/ttyS0 -echo -onlcr
+export PS1='linux# '
+setsid -c sh -i </dev/ttyS0 >/dev/ttyS0 2>&1
+poweroff -f
+";
+
+/// Linux's shell on the serial port.
+pub const SHELL: Shell = Shell {
+    name: "Linux",
+    prompt: PROMPT,
+    echoes: false,
+};
+
+/// A Linux to boot.
+#[derive(Clone, Debug)]
+pub struct Linux {
+    /// Kernel and first file system, with the words that every Linux gets.
+    pub boot: DirectBoot,
+    /// Which it is.
+    pub package: Package,
+}
+
+/// Writes the first file system of `parts` below `target/`.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn prepare(workspace: &Workspace, parts: Parts) -> Result<Linux, Error> {
+    let busybox = std::fs::read(&parts.busybox)
+        .map_err(Error::io(format!("reading {}", parts.busybox.display())))?;
+    let path = initramfs_path(workspace)?;
+    std::fs::write(&path, initramfs(&busybox))
+        .map_err(Error::io(format!("writing {}", path.display())))?;
+    Ok(Linux {
+        boot: DirectBoot {
+            kernel: parts.kernel,
+            initrd: path,
+            command_line: COMMAND_LINE.to_owned(),
+        },
+        package: parts.package,
+    })
+}
+
+/// A name of our own: two comparisons at once must not write the same file.
+fn initramfs_path(workspace: &Workspace) -> Result<PathBuf, Error> {
+    let name = format!("initramfs-{}.cpio", std::process::id());
+    Ok(workspace.target_dir("linux")?.join(name))
+}
+
+fn initramfs(busybox: &[u8]) -> Vec<u8> {
+    let mut archive = Archive::default();
+    for directory in ["bin", "dev", "proc", "sys", "tmp"] {
+        archive.directory(directory);
+    }
+    archive.character_device("dev/console", (5, 1));
+    archive.program("bin/busybox", busybox);
+    archive.program("init", INIT.as_bytes());
+    archive.finish()
+}
+
+impl Drop for Linux {
+    fn drop(&mut self) {
+        // One that stays costs a MiB below `target/`.
+        let _ = std::fs::remove_file(&self.boot.initrd);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{INIT, PROMPT};
+
+    #[test]
+    fn the_prompt_is_the_one_that_is_waited_for() {
+        assert!(INIT.contains(&format!("PS1='{PROMPT}'")));
+    }
+}
