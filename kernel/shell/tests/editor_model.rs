@@ -170,7 +170,11 @@ fn check(model: &Model, terminal: &Terminal, columns: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig {
+        cases: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn screen_shows_the_line(

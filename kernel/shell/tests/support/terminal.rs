@@ -75,7 +75,7 @@ impl Terminal {
                 (self.column, self.wraps) = (0, false);
                 self.down();
             }
-            ' '..='~' | '\u{a1}'.. => {
+            ' '..='~' | '\u{a0}'.. => {
                 if self.wraps {
                     self.column = 0;
                     self.down();
