@@ -57,6 +57,7 @@ impl Firmware {
 const RAMDISK_HEADER: &str = "\
 # Tailfold's kernel command line: words in Linux's spelling, on any number of lines.
 # Behind # is comment. The kernel names words that it does not know, and goes on.
+# Behind a line \"--- script\": commands that the shell runs at boot.
 ";
 
 /// The default command line: some pages of both sizes, so that the report has
@@ -66,7 +67,7 @@ hugetlb_free_vmemmap=on
 hugepagesz=1G hugepages=2
 hugepagesz=2M hugepages=128
 selftest=on
-init=halt";
+init=shell";
 
 /// The text of the file `ramdisk` for `command_line`.
 #[must_use]

@@ -94,7 +94,7 @@ fn still_picture(
         std::thread::sleep(STEP);
         if guest.has_ended()? {
             return Err(Error::Qemu {
-                status: "its own end before the screen was still (init=halt stays)".to_owned(),
+                status: "its own end before the screen was still (init=shell stays)".to_owned(),
                 stderr: String::new(),
             });
         }

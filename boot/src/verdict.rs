@@ -68,7 +68,7 @@ pub fn list(ended: &Ended) -> Result<usize, Error> {
     Ok(names)
 }
 
-/// The verdict on a guest to look at: it may end by itself, or stay (`init=halt`)
+/// The verdict on a guest to look at: it may end by itself, or stay (`init=shell`, `init=halt`)
 /// and be ended; it need not run self-tests, but none may fail.
 ///
 /// # Errors
@@ -192,11 +192,10 @@ const SOAK_PASSED: &str = "soak: ended as it began";
 /// The kernel's last line, if it found nothing wrong.
 const PASSED: &str = "Tailfold: PASS";
 
-/// The kernel's last line but for `init=halt`, if it found something wrong.
+/// The kernel's last line of boot, if it found something wrong.
 const FAILED: &str = "Tailfold: FAIL";
 
-/// Whether the kernel has come to its verdict, the last line of a boot with
-/// `init=halt`.
+/// Whether the kernel has come to its verdict, the last line of a boot that tests.
 #[must_use]
 pub fn is_given(serial: &str) -> bool {
     serial.contains("Tailfold: ")

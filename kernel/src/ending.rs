@@ -6,7 +6,7 @@ use crate::arch::x86_64::exit::{self, Verdict};
 use crate::arch::x86_64::{cpu, irq};
 use crate::console::Level;
 use crate::selftest::Run;
-use crate::{bench, console, log, report, soak};
+use crate::{bench, console, log, report, shell, soak, state};
 
 /// Shows the result and does what `init=` says. `tested` is what came of the
 /// self-tests, if they ran.
@@ -36,6 +36,7 @@ pub(crate) fn end(options: Options<'_>, tested: Option<Run>) -> ! {
     };
     console::result_line(level, format_args!("Tailfold: {text}"));
     match options.init {
+        Init::Shell => shell::run(state::script()),
         Init::Halt => {
             log!("init=halt: idle, with everything in place");
             irq::halt_forever()

@@ -15,11 +15,13 @@ mod boot;
 mod console;
 mod drivers;
 mod ending;
+mod fault;
 mod heap;
 mod metal;
 mod panic;
 mod report;
 mod selftest;
+mod shell;
 mod smp;
 mod soak;
 mod state;
@@ -27,7 +29,7 @@ mod state;
 use arch::x86_64::{cpu, gdt, idt, percpu, stack, tsc};
 use boot::handoff::{self, Handoff};
 use boot::kernel_map::KernelMap;
-use boot::{cmdline, cpus, numa};
+use boot::{cmdline, cpus, numa, script};
 use bootloader_api::{BootInfo, entry_point};
 use console::Screen;
 use drivers::framebuffer::Surface;
@@ -94,12 +96,17 @@ fn early_console(info: &mut BootInfo) -> Option<(u64, u64)> {
 
 /// Reads the command line; bad words are named and skipped.
 fn command_line(info: &BootInfo) {
-    let (line, source) = cmdline::get(handoff::ramdisk(info));
+    let ramdisk = handoff::ramdisk(info);
+    let (line, source) = cmdline::get(ramdisk);
+    state::set_command_line(line);
     log!("Command line: {}", line.escape_ascii());
     log!("Command line is from: {source}");
     let gbpages = cpu::features().gbpages;
     let options = Options::parse(line, gbpages, &mut |word, why| warn!("{word}: {why}"));
     let options = state::set_options(options);
+    if let Some(script) = script::get(options.script, ramdisk) {
+        state::set_script(script);
+    }
     mm::paging::set_full_flush_ceiling(options.flush_ceiling);
     if !options.shows(mm::machine::Level::Warn) {
         console::show_up_to(console::Level::Emerg);
@@ -122,6 +129,7 @@ fn clock() {
 
 /// What RAM there is, and on which node.
 fn memory_map(handoff: &Handoff) {
+    state::set_memory_map(handoff.map);
     log!("BIOS-provided physical RAM map:");
     for region in handoff.map.regions() {
         log!("BIOS-e820: {region}");
@@ -195,6 +203,7 @@ fn buddy() {
     );
     let pages = MM.nodes.total_present();
     let free = MM.nodes.total_free(&Metal);
+    state::set_managed_pages(free);
     log!("Memory: {}K/{}K available", free * 4, pages * 4);
 }
 

@@ -8,7 +8,7 @@
 
 use core::arch::asm;
 use core::fmt;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::AtomicU32;
 
 use mm::addr::{NodeId, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
 use mm::machine::{FailPoint, Fault, IrqState, Level, Machine, Probe, TlbCounts};
@@ -16,7 +16,7 @@ use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr3};
 
 use crate::arch::x86_64::{cpu, extable, irq, layout, percpu};
-use crate::{console, smp};
+use crate::{console, fault, smp};
 
 /// This machine.
 #[derive(Clone, Copy, Debug)]
@@ -297,13 +297,11 @@ impl Machine for Metal {
 
     #[inline]
     fn inject(&self, point: FailPoint) -> bool {
-        let countdown = &COUNTDOWNS[point as usize];
-        // The usual case is one load.
-        countdown.load(Ordering::Relaxed) != NEVER && count_down(countdown)
+        fault::attributes(point).should_fail()
     }
 
     fn fail_nth(&self, point: FailPoint, nth: Option<u64>) {
-        COUNTDOWNS[point as usize].store(nth.unwrap_or(NEVER), Ordering::Relaxed);
+        fault::attributes(point).fail_nth(nth);
     }
 
     fn without_write_protect(&self, work: &mut dyn FnMut()) {
@@ -384,21 +382,4 @@ fn fill_scalars(at: u64, record: &[u64; 8], count: u64) {
             options(nostack),
         );
     }
-}
-
-/// A countdown that fails nothing.
-const NEVER: u64 = u64::MAX;
-
-// How many operations at each point still succeed. Relaxed: tests set them on the
-// CPU that then runs the operations.
-static COUNTDOWNS: [AtomicU64; 3] = [const { AtomicU64::new(NEVER) }; 3];
-
-#[cold]
-fn count_down(countdown: &AtomicU64) -> bool {
-    let before = countdown.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| match left {
-        NEVER => None,
-        0 => Some(NEVER),
-        n => Some(n - 1),
-    });
-    before == Ok(0)
 }

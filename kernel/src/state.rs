@@ -2,7 +2,7 @@
 
 use mm::addr::{NodeId, VirtAddr};
 use mm::cmdline::Options;
-use mm::memblock::{EarlyFrames, MemoryMap};
+use mm::memblock::{EarlyFrames, MapBuilder, MemoryMap};
 use mm::numa::Topology;
 use mm::page::Memmap;
 use mm::system::Mm;
@@ -19,6 +19,10 @@ pub(crate) static MM: Mm = Mm::new(Memmap::new(Memmap::DEFAULT_BASE));
 
 static OPTIONS: Once<Options<'static>> = Once::new();
 static RAM: Once<MemoryMap> = Once::new();
+static COMMAND_LINE: Once<&'static [u8]> = Once::new();
+static SCRIPT: Once<&'static str> = Once::new();
+static MAP: Once<&'static MapBuilder> = Once::new();
+static MANAGED: Once<u64> = Once::new();
 static TOPOLOGY: Once<Topology> = Once::new();
 static MADT: Once<Madt> = Once::new();
 static EARLY: Once<EarlyFrames<'static>> = Once::new();
@@ -41,6 +45,51 @@ pub(crate) fn set_ram(map: MemoryMap) -> &'static MemoryMap {
 /// The RAM, sorted, each range on one node; none until the map is there.
 pub(crate) fn ram() -> &'static [RamRange] {
     RAM.get().map_or(&[], MemoryMap::as_slice)
+}
+
+/// Keeps the command line itself.
+pub(crate) fn set_command_line(line: &'static [u8]) {
+    COMMAND_LINE.call_once(|| line);
+}
+
+/// The command line itself.
+#[doc(alias = "saved_command_line")]
+pub(crate) fn command_line() -> &'static [u8] {
+    COMMAND_LINE.get().copied().unwrap_or_default()
+}
+
+/// Keeps the lines that the shell is to run at boot.
+pub(crate) fn set_script(script: &'static str) {
+    SCRIPT.call_once(|| script);
+}
+
+/// The lines that the shell is to run at boot, if there are any.
+pub(crate) fn script() -> Option<&'static str> {
+    SCRIPT.get().copied()
+}
+
+/// Keeps the firmware's memory map.
+pub(crate) fn set_memory_map(map: &'static MapBuilder) {
+    MAP.call_once(|| map);
+}
+
+/// The firmware's memory map.
+///
+/// # Panics
+/// If it has not been read.
+pub(crate) fn memory_map() -> &'static MapBuilder {
+    MAP.get().expect("the memory map has been read")
+}
+
+/// Keeps how many pages the buddy allocators were given.
+pub(crate) fn set_managed_pages(pages: u64) {
+    MANAGED.call_once(|| pages);
+}
+
+/// How many pages the buddy allocators were given at boot.
+#[doc(alias = "totalram_pages")]
+pub(crate) fn managed_pages() -> u64 {
+    MANAGED.get().copied().unwrap_or_default()
 }
 
 /// Keeps which node memory and CPUs belong to.

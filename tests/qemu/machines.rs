@@ -265,7 +265,7 @@ fn extremes() -> Vec<Setup> {
     let mut setup = Setup::new("bios_bad_words_1G", Firmware::Bios, Size::mib(1024));
     setup.suites = &["buddy"];
     setup.words = Some(
-        "flurb=7 hugepages=many numa=fake=none mem=3 hugepagesz=3M init=shell \
+        "flurb=7 hugepages=many numa=fake=none mem=3 hugepagesz=3M init=bash \
          hugetlb_free_vmemmap=perhaps mem=768M init=poweroff",
     );
     setup.must_say = &[
@@ -274,7 +274,7 @@ fn extremes() -> Vec<Setup> {
         "numa=fake=none: ",
         "mem=3: ",
         "hugepagesz=3M: ",
-        "init=shell: ",
+        "init=bash: ",
         "hugetlb_free_vmemmap=perhaps: ",
         "mem=786432K: ",
     ];

@@ -14,6 +14,7 @@ mod costs;
 mod endings;
 mod machines;
 mod pc;
+mod shell;
 mod slots;
 mod soak;
 
@@ -60,6 +61,7 @@ fn trials(arguments: &Arguments) -> Result<Vec<Trial>, Error> {
     trials.extend(pc::trials(&bench));
     trials.extend(costs::trials(&bench));
     trials.extend(soak::trials(&bench));
+    trials.extend(shell::trials(&bench));
     let boots = Boots::new(bench, machines::all(), &cases);
     trials.extend(boots.trials(arguments));
     Ok(trials)

@@ -400,14 +400,17 @@ fn numa_words() {
 #[test]
 fn init_and_loglevel() {
     assert_eq!(good("init=poweroff init=bench").init, Init::Bench);
-    let options = bad(
-        "init=poweroff init=shell",
-        "init=shell: there is no shell yet: halting instead",
+    assert_eq!(good("").init, Init::Shell);
+    assert_eq!(good("init=poweroff init=shell").init, Init::Shell);
+    let script = good("script=\"cat /proc/meminfo; audit\"").script;
+    assert_eq!(script, Some("cat /proc/meminfo; audit"));
+    bad(
+        "script",
+        "script: ignored; use script=\"cat /proc/meminfo\"",
     );
-    assert_eq!(options.init, Init::Halt);
     bad(
         "init=/sbin/init",
-        "init=/sbin/init: ignored; use init=halt, init=poweroff, init=bench or init=soak",
+        "init=/sbin/init: ignored; use init=shell, init=halt, init=poweroff, init=bench or init=soak",
     );
     assert!(!good("quiet").shows(Level::Warn));
     assert!(good("quiet debug").shows(Level::Info));

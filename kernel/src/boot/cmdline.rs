@@ -14,8 +14,8 @@ pub(crate) const MAX_BYTES: usize = 4096;
 /// The file that QEMU's `-fw_cfg name=...` gives us.
 const FW_CFG_FILE: &str = "opt/org.tailfold/cmdline";
 
-/// Without any: test everything, then stay.
-const DEFAULT: &[u8] = b"selftest=on init=halt";
+/// Without any: test everything, then take commands.
+const DEFAULT: &[u8] = b"selftest=on init=shell";
 
 /// Where a command line came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,14 +77,14 @@ fn from_fw_cfg(line: &mut [u8; MAX_BYTES]) -> Option<usize> {
 }
 
 /// The words of a text file, on one line: `#` starts a comment, line breaks of any
-/// system are blanks, the text ends at a zero byte or at a line of `---`. A byte
+/// system are blanks, the text ends at a zero byte or at a line that starts with `---`. A byte
 /// that no text has makes a blank and one warning. Returns the length.
 pub(crate) fn from_text(text: &[u8], line: &mut [u8; MAX_BYTES]) -> usize {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let text = text.split(|&b| b == 0 || b == 0x1a).next().unwrap_or(&[]);
     let (mut len, mut junk, mut lost) = (0, 0_usize, 0_usize);
     let lines = text.split(|&b| b == b'\n' || b == b'\r');
-    for words in lines.take_while(|line| line.trim_ascii() != b"---") {
+    for words in lines.take_while(|line| !line.trim_ascii().starts_with(b"---")) {
         let words = words.split(|&b| b == b'#').next().unwrap_or(&[]);
         let words = words.trim_ascii();
         if words.is_empty() {

@@ -6,3 +6,4 @@ pub(crate) mod handoff;
 pub(crate) mod image;
 pub(crate) mod kernel_map;
 pub(crate) mod numa;
+pub(crate) mod script;

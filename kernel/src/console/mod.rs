@@ -6,6 +6,7 @@
 mod bar;
 mod ring;
 mod screen;
+mod vt;
 
 use core::fmt::{self, Write as _};
 use core::sync::atomic::{AtomicU8, Ordering};
@@ -15,6 +16,7 @@ use spin::Mutex;
 pub(crate) use bar::{Bar, Colour};
 pub(crate) use ring::Ring;
 pub(crate) use screen::Screen;
+use vt::Vt;
 
 use crate::arch::x86_64::{irq, tsc};
 use crate::drivers::serial::Serial;
@@ -41,12 +43,14 @@ struct Console {
     ring: Ring<RING_BYTES>,
     serial: Option<Serial>,
     screen: Option<Screen>,
+    vt: Vt,
 }
 
 static CONSOLE: Mutex<Console> = Mutex::new(Console {
     ring: Ring::new(),
     serial: None,
     screen: None,
+    vt: Vt::new(),
 });
 
 // Lines of this level and those that are more urgent are shown; the ring keeps all.
@@ -110,6 +114,31 @@ pub(crate) fn new_page() {
     });
 }
 
+/// What a person at the terminal is told: shown, not logged. Control codes of a VT100
+/// are understood.
+pub(crate) fn print(text: &str) {
+    with(|console| {
+        if let Some(serial) = &mut console.serial {
+            serial.write(text.as_bytes());
+        }
+        if let Some(screen) = &mut console.screen {
+            console.vt.write(text, screen);
+            screen.show_cursor();
+        }
+    });
+}
+
+/// A byte that has come in by the serial port.
+pub(crate) fn read_byte() -> Option<u8> {
+    with(|console| console.serial.as_mut().and_then(Serial::read))
+}
+
+/// The log as far as it is kept, oldest first.
+#[doc(alias = "kmsg_dump")]
+pub(crate) fn with_log(mut each: impl FnMut(&[u8])) {
+    with(|console| console.ring.chunks(&mut each));
+}
+
 /// One line with a time stamp.
 pub(crate) fn log(level: Level, line: fmt::Arguments<'_>) {
     let micros = tsc::micros();
@@ -154,6 +183,7 @@ impl fmt::Write for Everywhere<'_> {
             ring,
             serial,
             screen,
+            vt: _,
         } = &mut *self.console;
         let mut serial = serial.as_mut().filter(|_| self.shown);
         let screen = screen.as_mut().filter(|_| self.shown);

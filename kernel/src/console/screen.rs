@@ -31,6 +31,8 @@ struct Cell(u16);
 impl Cell {
     const BLANK: Self = Self::text(b' ', Level::Info);
     const BAR: u16 = 1 << 15;
+    /// Differs from whatever is wanted.
+    const UNKNOWN: Self = Self(u16::MAX);
 
     const fn text(byte: u8, level: Level) -> Self {
         // A blank looks the same in any colour.
@@ -58,6 +60,8 @@ pub(crate) struct Screen {
     scale: usize,
     column: usize,
     row: usize,
+    /// Where the cursor is drawn, if it is.
+    cursor: Option<(usize, usize)>,
     /// What should be on the screen.
     wanted: &'static mut Cells,
     /// What is.
@@ -118,6 +122,7 @@ impl Screen {
             scale,
             column: 0,
             row: 0,
+            cursor: None,
             wanted,
             drawn,
             ramps,
@@ -132,6 +137,7 @@ impl Screen {
 
     /// Makes it blank and starts at the top again.
     pub(crate) fn clear(&mut self) {
+        self.cursor = None;
         for row in &mut self.wanted.0 {
             row.fill(Cell::BLANK);
         }
@@ -142,6 +148,7 @@ impl Screen {
     /// Adds a character; a line break starts the next line, and so does the right
     /// edge. What the font does not have is a question mark.
     pub(crate) fn put(&mut self, c: char, level: Level) {
+        self.hide_cursor();
         match c {
             '\n' => return self.next_line(),
             '\r' => return,
@@ -153,6 +160,57 @@ impl Screen {
         self.wanted.0[self.row][self.column] = Cell::of(c, level);
         self.draw(self.column, self.row);
         self.column += 1;
+    }
+
+    /// Where the next character goes: column, row.
+    pub(super) fn position(&self) -> (usize, usize) {
+        (self.column, self.row)
+    }
+
+    /// Makes the next character go there, or as near as there is a place.
+    pub(super) fn go_to(&mut self, column: usize, row: usize) {
+        self.hide_cursor();
+        self.column = column.min(self.columns - 1);
+        self.row = row.min(self.rows - 1);
+    }
+
+    /// Makes the rest of the line blank.
+    pub(super) fn erase_line_end(&mut self) {
+        self.wanted.0[self.row][self.column.min(self.columns)..].fill(Cell::BLANK);
+        for column in self.column..self.columns {
+            self.draw(column, self.row);
+        }
+    }
+
+    /// Makes the rest of the line, and all lines below, blank.
+    pub(super) fn erase_below(&mut self) {
+        self.erase_line_end();
+        for row in &mut self.wanted.0[self.row + 1..] {
+            row.fill(Cell::BLANK);
+        }
+        self.redraw();
+    }
+
+    /// Marks where the next character goes, until something changes.
+    pub(super) fn show_cursor(&mut self) {
+        let (column, row) = (self.column.min(self.columns - 1), self.row);
+        let (width, height) = (GLYPH_WIDTH * self.scale, GLYPH_HEIGHT * self.scale);
+        let line = Rect {
+            x: column * width,
+            y: (row + 1) * height - height / 8,
+            width,
+            height: height / 8,
+        };
+        let colour = self.bar_colours[Colour::Green as usize];
+        self.surface.fill(line, colour);
+        self.cursor = Some((column, row));
+    }
+
+    fn hide_cursor(&mut self) {
+        if let Some((column, row)) = self.cursor.take() {
+            self.drawn.0[row][column] = Cell::UNKNOWN;
+            self.draw(column, row);
+        }
     }
 
     fn next_line(&mut self) {

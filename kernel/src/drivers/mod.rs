@@ -3,5 +3,6 @@
 pub(crate) mod acpi;
 pub(crate) mod framebuffer;
 pub(crate) mod fw_cfg;
+pub(crate) mod keyboard;
 pub(crate) mod pic;
 pub(crate) mod serial;

@@ -49,6 +49,12 @@ impl Serial {
         }
     }
 
+    /// A byte that has come in. What nobody fetches in time, 16 bytes, is lost on a PC; an
+    /// emulator waits.
+    pub(crate) fn read(&mut self) -> Option<u8> {
+        self.uart.try_receive_byte().ok()
+    }
+
     fn send(&mut self, mut bytes: &[u8]) {
         let mut polls = 0;
         while !bytes.is_empty() && !self.stuck {

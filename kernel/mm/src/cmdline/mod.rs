@@ -35,8 +35,10 @@ pub const MIN_MEM: u64 = 64 << 20;
 /// What to do when boot is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Init {
-    /// Stay idle, so that the memory can be looked at from outside.
+    /// Take commands at the console.
     #[default]
+    Shell,
+    /// Stay idle, so that the memory can be looked at from outside.
     Halt,
     /// End with the self-tests' verdict.
     Poweroff,
@@ -84,6 +86,8 @@ pub struct Options<'a> {
     pub bench: Bench,
     /// `soak=`, `soak_seed=`: what `init=soak` does.
     pub soak: Soak,
+    /// `script=`: commands that the shell runs at boot, with `;` between them.
+    pub script: Option<&'a str>,
     /// `loglevel=`, `quiet`, `debug`: lines of this level and above are not shown.
     #[doc(alias = "console_loglevel")]
     pub loglevel: u8,
@@ -99,7 +103,8 @@ impl Default for Options<'_> {
             max_cpus: None,
             flush_ceiling: FULL_FLUSH_CEILING,
             selftest: "on",
-            init: Init::Halt,
+            init: Init::Shell,
+            script: None,
             bench: Bench::Instructions,
             soak: Soak::default(),
             loglevel: LOGLEVEL_DEFAULT,
@@ -129,8 +134,6 @@ pub enum Why<'a> {
     NoValue,
     /// Less memory than [`MIN_MEM`].
     TooLittleMemory,
-    /// There is no `init=shell` yet.
-    NoShell,
     /// Not a size of huge pages.
     BadPageSize,
     /// The CPU cannot map 1 GiB.
@@ -177,7 +180,6 @@ impl fmt::Display for Why<'_> {
             Self::TooLittleMemory => {
                 write!(f, "too little, ignored; use mem={}M or more", MIN_MEM >> 20)
             }
-            Self::NoShell => f.write_str("there is no shell yet: halting instead"),
             Self::BadPageSize => f.write_str("no huge page size, ignored; use 2M or 1G"),
             Self::NoGigabytePages => f.write_str("this CPU has no 1G pages, ignored; use 2M"),
             Self::SizeTwice => f.write_str("size specified twice, ignored"),
@@ -279,7 +281,7 @@ struct Parser<'a> {
 type Handler = for<'a> fn(&mut Parser<'a>, Word<'a>, Option<&'a str>) -> Result<(), Why<'a>>;
 
 impl<'a> Parser<'a> {
-    const WORDS: [(&'static str, Handler); 17] = [
+    const WORDS: [(&'static str, Handler); 18] = [
         ("hugepagesz", |p, _, value| {
             p.hugepages.size_word(value.unwrap_or_default())
         }),
@@ -337,6 +339,11 @@ impl<'a> Parser<'a> {
             p.options.soak.seed = value
                 .and_then(number)
                 .ok_or(Why::Expected("a number, as in soak_seed=1"))?;
+            Ok(())
+        }),
+        ("script", |p, _, value| {
+            let script = value.ok_or(Why::Expected("script=\"cat /proc/meminfo\""))?;
+            p.options.script = Some(script);
             Ok(())
         }),
         ("loglevel", |p, _, value| {
@@ -403,13 +410,10 @@ impl<'a> Parser<'a> {
             "poweroff" => Init::Poweroff,
             "bench" => Init::Bench,
             "soak" => Init::Soak,
-            "shell" => {
-                self.options.init = Init::Halt;
-                return Err(Why::NoShell);
-            }
+            "shell" => Init::Shell,
             _ => {
                 return Err(Why::Expected(
-                    "init=halt, init=poweroff, init=bench or init=soak",
+                    "init=shell, init=halt, init=poweroff, init=bench or init=soak",
                 ));
             }
         };

@@ -47,6 +47,40 @@ fn cpuid() -> CpuId<CpuIdReaderNative> {
     CpuId::with_cpuid_reader(CpuIdReaderNative)
 }
 
+impl Features {
+    /// Those that Linux has a name for.
+    #[doc(alias = "x86_cap_flags")]
+    pub(crate) fn named(&self) -> [(&'static str, bool); 8] {
+        [
+            ("nx", self.nx),
+            ("pdpe1gb", self.gbpages),
+            ("pge", self.pge),
+            ("smep", self.smep),
+            ("smap", self.smap),
+            ("avx", self.avx),
+            ("pat", self.pat),
+            ("hypervisor", self.hypervisor),
+        ]
+    }
+}
+
+/// Vendor and model as the processor gives them.
+pub(crate) fn names() -> (ktest::Text<16>, ktest::Text<56>) {
+    let id = cpuid();
+    let vendor = id.get_vendor_info();
+    let brand = id.get_processor_brand_string();
+    (
+        ktest::Text::of(format_args!(
+            "{}",
+            vendor.as_ref().map_or("no vendor", |v| v.as_str())
+        )),
+        ktest::Text::of(format_args!(
+            "{}",
+            brand.as_ref().map_or("no name", |b| b.as_str().trim())
+        )),
+    )
+}
+
 /// The features of the boot CPU.
 pub(crate) fn features() -> &'static Features {
     FEATURES.call_once(|| {
@@ -188,13 +222,8 @@ pub(crate) fn flush_tlb() {
 /// Names the processor and what is on.
 pub(crate) fn report() {
     let id = cpuid();
-    let vendor = id.get_vendor_info();
-    let brand = id.get_processor_brand_string();
-    log!(
-        "CPU: {} ({})",
-        brand.as_ref().map_or("no name", |b| b.as_str().trim()),
-        vendor.as_ref().map_or("no vendor", |v| v.as_str())
-    );
+    let (vendor, brand) = names();
+    log!("CPU: {} ({})", brand.as_str(), vendor.as_str());
     let f = features();
     if let Some(hypervisor) = id.get_hypervisor_info() {
         log!("Hypervisor detected: {:?}", hypervisor.identify());

@@ -2,8 +2,12 @@
 #![expect(unsafe_code, reason = "names the I/O port of a QEMU device")]
 
 use qemu_exit::{QEMUExit, X86};
+use x86_64::VirtAddr;
+use x86_64::instructions::port::Port;
+use x86_64::instructions::tables::lidt;
+use x86_64::structures::DescriptorTablePointer;
 
-use super::{cpu, irq};
+use super::{cpu, irq, tsc};
 
 /// What the run came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +20,29 @@ pub(crate) enum Verdict {
 
 /// Port of `-device isa-debug-exit,iobase=0xf4,iosize=0x04`.
 const DEBUG_EXIT_PORT: u16 = 0xf4;
+
+/// Starts the machine again: by the keyboard controller, as PCs have done it for ever,
+/// else by a fault that cannot be delivered.
+pub(crate) fn reboot() -> ! {
+    const CONTROLLER: u16 = 0x64;
+    const PULSE_RESET: u8 = 0xfe;
+    let _ = irq::save();
+    // SAFETY: the port is the keyboard controller's, or nobody's; the command pulses the
+    // processor's reset line.
+    unsafe { Port::new(CONTROLLER).write(PULSE_RESET) };
+    tsc::wait_until(RESET_MICROS, &|| false);
+    let none = DescriptorTablePointer {
+        limit: 0,
+        base: VirtAddr::zero(),
+    };
+    // SAFETY: nothing is to go on: the next exception has no handler.
+    unsafe { lidt(&none) };
+    x86_64::instructions::interrupts::int3();
+    irq::halt_forever()
+}
+
+/// How long the keyboard controller takes.
+const RESET_MICROS: u64 = 100_000;
 
 /// Ends the machine. Under a hypervisor QEMU is told the verdict; where there is
 /// no such device, and on a PC, the CPU stops and the screen stays as it is.

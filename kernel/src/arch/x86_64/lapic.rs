@@ -47,6 +47,8 @@ const LVT_PERFORMANCE: u32 = 0x34;
 const LVT_LINT0: u32 = 0x35;
 const LVT_LINT1: u32 = 0x36;
 const LVT_ERROR: u32 = 0x37;
+const TIMER_INITIAL: u32 = 0x38;
+const TIMER_DIVIDE: u32 = 0x3e;
 const VERSION: u32 = 0x03;
 
 const SOFTWARE_ENABLE: u32 = 1 << 8;
@@ -182,6 +184,20 @@ pub(crate) fn in_service(vector: u8) -> bool {
 pub(crate) fn take_errors() -> u32 {
     write(ERROR_STATUS, 0);
     read(ERROR_STATUS)
+}
+
+/// Stops this CPU, the boot CPU or another, until the next interrupt, some milliseconds at
+/// most: the timer's clock is 25 MHz to 1 GHz.
+pub(crate) fn sleep() {
+    const TICKS: u32 = 1_000_000;
+    const DIVIDE_BY_1: u32 = 0b1011;
+    write(TIMER_DIVIDE, DIVIDE_BY_1);
+    write(LVT_TIMER, u32::from(WAKE_VECTOR));
+    let irq = irq::save();
+    write(TIMER_INITIAL, TICKS);
+    x86_64::instructions::interrupts::enable_and_hlt();
+    write(LVT_TIMER, MASKED);
+    irq::restore(irq);
 }
 
 /// Sends `what` to the CPU whose APIC id is `to`.

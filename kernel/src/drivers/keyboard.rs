@@ -1,0 +1,103 @@
+//! A PS/2 keyboard, as every PC has or pretends to have one.
+#![expect(unsafe_code, reason = "names I/O ports")]
+
+use pc_keyboard::layouts::Us104Key;
+use pc_keyboard::{DecodedKey, HandleControl, KeyCode, PS2Keyboard, ScancodeSet1};
+use x86_64::instructions::port::{Port, PortReadOnly, PortWriteOnly};
+
+const DATA: u16 = 0x60;
+const STATUS: u16 = 0x64;
+
+/// A byte is there.
+const FULL: u8 = 1 << 0;
+/// It is the mouse's.
+const MOUSE: u8 = 1 << 5;
+/// What no controller reads as.
+const ABSENT: u8 = 0xff;
+/// Command: the keyboard's clock on.
+const ENABLE: u8 = 0xae;
+
+/// Most bytes that are taken at once, should a controller never run dry.
+const MAX_BYTES: usize = 64;
+
+/// The keyboard: keys in, the bytes of a VT100 out.
+pub(crate) struct Keyboard {
+    decoder: PS2Keyboard<Us104Key, ScancodeSet1>,
+    /// What is left of a key that makes several bytes.
+    rest: &'static [u8],
+}
+
+impl Keyboard {
+    /// The keyboard, if there is a controller. US layout; the controller translates to
+    /// scancode set 1, as firmware leaves it.
+    #[doc(alias = "i8042_controller_check")]
+    pub(crate) fn detect() -> Option<Self> {
+        if status() == ABSENT {
+            return None;
+        }
+        // SAFETY: a controller answers at this port.
+        unsafe { PortWriteOnly::new(STATUS).write(ENABLE) };
+        let decoder = PS2Keyboard::new(
+            ScancodeSet1::new(),
+            Us104Key,
+            HandleControl::MapLettersToUnicode,
+        );
+        Some(Self { decoder, rest: &[] })
+    }
+
+    /// The next byte of what has been typed. What has none, on the layout or in ASCII, is
+    /// left out.
+    pub(crate) fn read(&mut self) -> Option<u8> {
+        if let Some((&first, rest)) = self.rest.split_first() {
+            self.rest = rest;
+            return Some(first);
+        }
+        for _ in 0..MAX_BYTES {
+            let status = status();
+            if status == ABSENT || status & FULL == 0 {
+                return None;
+            }
+            // SAFETY: as in `detect`; the byte is taken.
+            let scancode: u8 = unsafe { Port::new(DATA).read() };
+            if status & MOUSE != 0 {
+                continue;
+            }
+            let Ok(Some(event)) = self.decoder.add_byte(scancode) else {
+                continue;
+            };
+            let bytes: &[u8] = match self.decoder.process_keyevent(event) {
+                Some(DecodedKey::Unicode(c)) => match u8::try_from(c) {
+                    Ok(byte) if c.is_ascii() => return Some(byte),
+                    _ => continue,
+                },
+                Some(DecodedKey::RawKey(key)) => sequence(key),
+                None => continue,
+            };
+            if let Some((&first, rest)) = bytes.split_first() {
+                self.rest = rest;
+                return Some(first);
+            }
+        }
+        None
+    }
+}
+
+fn status() -> u8 {
+    // SAFETY: the port is the keyboard controller's on every PC, or nobody's; reading
+    // changes nothing.
+    unsafe { PortReadOnly::new(STATUS).read() }
+}
+
+/// What a terminal sends for a key without a character.
+fn sequence(key: KeyCode) -> &'static [u8] {
+    match key {
+        KeyCode::ArrowUp => b"\x1b[A",
+        KeyCode::ArrowDown => b"\x1b[B",
+        KeyCode::ArrowRight => b"\x1b[C",
+        KeyCode::ArrowLeft => b"\x1b[D",
+        KeyCode::Home => b"\x1b[H",
+        KeyCode::End => b"\x1b[F",
+        KeyCode::Delete => b"\x1b[3~",
+        _ => b"",
+    }
+}

@@ -1,0 +1,65 @@
+//! `selftest` and `bench`.
+
+use core::fmt::{self, Write as _};
+
+use ktest::Selection;
+use shell::{Command, Context, Status};
+
+use crate::{bench, selftest};
+
+pub(super) struct SelfTest;
+
+impl Command for SelfTest {
+    fn name(&self) -> &'static str {
+        "selftest"
+    }
+
+    fn usage(&self) -> &'static str {
+        "[GLOB[,GLOB]... | list]"
+    }
+
+    fn about(&self) -> &'static str {
+        "run self-tests, all or those named; KTAP"
+    }
+
+    fn run(&self, args: &[&str], context: &mut Context<'_>) -> Result<Status, fmt::Error> {
+        let ([] | [_]) = args else {
+            writeln!(context.io.err(), "selftest: too many arguments")?;
+            return Ok(2);
+        };
+        let run = selftest::run(Selection::parse(args.first().unwrap_or(&"on")));
+        Ok(run.map_or(0, |run| Status::from(!run.totals.is_pass())))
+    }
+}
+
+pub(super) struct Bench;
+
+impl Command for Bench {
+    fn name(&self) -> &'static str {
+        "bench"
+    }
+
+    fn usage(&self) -> &'static str {
+        "[instructions | time]"
+    }
+
+    fn about(&self) -> &'static str {
+        "measure what things cost, in ticks of the time stamp counter"
+    }
+
+    fn run(&self, args: &[&str], context: &mut Context<'_>) -> Result<Status, fmt::Error> {
+        let what = match *args {
+            [] | ["instructions"] => mm::cmdline::Bench::Instructions,
+            ["time"] => mm::cmdline::Bench::Time,
+            _ => {
+                writeln!(
+                    context.io.err(),
+                    "bench: instructions or time, not {args:?}"
+                )?;
+                return Ok(2);
+            }
+        };
+        bench::run(what);
+        Ok(0)
+    }
+}

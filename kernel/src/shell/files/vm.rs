@@ -1,0 +1,61 @@
+//! `/proc/sys/vm`: the pools of the default size, and the switch of HVO.
+
+use mm::hugetlb::Hstate;
+use shell::{Errno, Files, sysctl_ulong};
+
+use super::hugepages;
+use crate::state::{self, MM};
+
+/// The pools that a size which is not named means.
+pub(super) fn default_hstate() -> &'static Hstate {
+    let order = state::options().hugepages.default_order();
+    let first = || MM.hugetlb.hstates().next();
+    MM.hugetlb
+        .hstate(order)
+        .or_else(first)
+        .expect("2 MiB pages exist on every machine")
+}
+
+pub(super) fn add_to(files: &mut Files<'static>) {
+    // A number; blanks around it are ignored. Persistent pages of the default size.
+    files.read_write(
+        "/proc/sys/vm/nr_hugepages",
+        |_, out| {
+            Ok(writeln!(
+                out,
+                "{}",
+                hugepages::persistent(default_hstate())
+            )?)
+        },
+        |_, text| {
+            hugepages::resize(default_hstate(), None, sysctl_ulong(text)?);
+            Ok(())
+        },
+    );
+    // A number: surplus pages of the default size that there may be.
+    files.read_write(
+        "/proc/sys/vm/nr_overcommit_hugepages",
+        |_, out| {
+            Ok(writeln!(
+                out,
+                "{}",
+                hugepages::overcommit(default_hstate())
+            )?)
+        },
+        |_, text| hugepages::set_overcommit(default_hstate(), sysctl_ulong(text)?),
+    );
+    // 0 or 1. Concerns pages allocated later.
+    files.read_write(
+        "/proc/sys/vm/hugetlb_optimize_vmemmap",
+        |_, out| Ok(writeln!(out, "{}", u8::from(MM.hugetlb.optimizes()))?),
+        |_, text| {
+            let on = match sysctl_ulong(text)? {
+                0 => false,
+                1 => true,
+                _ => return Err(Errno::EINVAL),
+            };
+            MM.hugetlb.set_optimize(on);
+            Ok(())
+        },
+    );
+}

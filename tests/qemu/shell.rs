@@ -1,0 +1,114 @@
+//! The shell as a person would use it: a script of what is typed, and what comes of each
+//! line.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use boot::artifact::Firmware;
+use boot::size::Size;
+use boot::verdict;
+use libtest_mimic::{Failed, Trial};
+
+use crate::Bench;
+use crate::boots::{end, hint};
+use crate::machines::machine;
+
+/// A boot, some commands, a busy host.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// What is run, and what each must print, in this order. Nothing stands for a line that
+/// prints something else, or nothing.
+const SESSION: &[(&str, &[&str])] = &[
+    ("cat /sys/devices/system/node/online", &["0-1"]),
+    ("cat /sys/devices/system/node/node1/cpulist", &["1"]),
+    (
+        "ls /sys/kernel/mm/hugepages",
+        &["hugepages-1048576kB", "hugepages-2048kB"],
+    ),
+    ("echo 12 > /proc/sys/vm/nr_hugepages", &[]),
+    ("cat /proc/sys/vm/nr_hugepages", &["12"]),
+    (
+        "cat /sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages",
+        &["6"],
+    ),
+    ("grep hvo_saved_pages /proc/vmstat", &["hvo_saved_pages 84"]),
+    ("audit", &["84 saved by 12 folded blocks", ": ok"]),
+    (
+        "grep HugePages_Total /proc/meminfo",
+        &["HugePages_Total:      12"],
+    ),
+    (
+        "cat /proc/nope",
+        &["cat: /proc/nope: No such file or directory"],
+    ),
+    (
+        "echo abc > /proc/sys/vm/nr_hugepages",
+        &["echo: write error: Invalid argument"],
+    ),
+    ("cat /proc/sys/vm/nr_hugepages", &["12"]),
+    ("flurb", &["sh: flurb: not found"]),
+    ("echo $?", &["127"]),
+    (
+        "echo 100 > /sys/kernel/debug/fail_hugetlb_vmemmap_pte/probability",
+        &[],
+    ),
+    ("echo 13 > /proc/sys/vm/nr_hugepages", &[]),
+    ("grep -c fold /proc/vmstat", &["1"]),
+    ("grep hvo_saved_pages /proc/vmstat", &["hvo_saved_pages 84"]),
+    (
+        "cat /sys/kernel/debug/fail_hugetlb_vmemmap_pte/times",
+        &["0"],
+    ),
+    ("echo 0 > /proc/sys/vm/nr_hugepages", &[]),
+    ("grep hvo_saved_pages /proc/vmstat", &["hvo_saved_pages 0"]),
+    ("selftest buddy:splits_and_merges", &["ok 1 buddy"]),
+    ("ptdump 0xffffea0000000000 0xffffea0000001000", &["RW"]),
+    (
+        "kpageflags 0",
+        &["0x0 0000000100000000 node=0 count=0 head=0x0 order=0 reserved"],
+    ),
+    ("poweroff", &[]),
+];
+
+pub(crate) fn trials(bench: &Arc<Bench>) -> Vec<Trial> {
+    let bench = Arc::clone(bench);
+    vec![Trial::test("shell::a_session", move || session(&bench))]
+}
+
+fn session(bench: &Bench) -> Result<(), Failed> {
+    let firmware = Firmware::Uefi;
+    let mut machine = machine(bench, bench.images.get(firmware), firmware);
+    (machine.smp, machine.nodes) = (2, 2);
+    machine.memory = Size::mib(1024);
+    let script: Vec<&str> = SESSION.iter().map(|(line, _)| *line).collect();
+    machine.command_line = Some(format!(
+        "selftest=off hugetlb_free_vmemmap=on script=\"{}\"",
+        script.join(";")
+    ));
+    let log = bench.log("shell")?;
+    let ended = end(&machine, LIMIT, &log)?;
+    let hint = hint(&ended.serial, &log);
+    let status = verdict::finished(&ended).map_err(|error| format!("{error}\n{hint}"))?;
+    if status.code() != Some(verdict::PASS) {
+        return Err(Failed::from(format!("{status}\n{hint}")));
+    }
+    let mut rest = ended.serial.as_str();
+    for (line, expected) in SESSION {
+        let typed = format!("tailfold# {line}\n");
+        let (_, behind) = rest
+            .split_once(&typed)
+            .ok_or_else(|| format!("`{line}` was not run\n{hint}"))?;
+        rest = behind;
+        let printed = behind.split("tailfold# ").next().unwrap_or("");
+        let mut left = printed;
+        for text in *expected {
+            let Some((_, after)) = left.split_once(text) else {
+                return Err(Failed::from(format!(
+                    "`{line}`: `{text}` is not in\n{printed}\n{hint}"
+                )));
+            };
+            left = after;
+        }
+    }
+    Ok(())
+}
