@@ -7,8 +7,9 @@ use core::fmt;
 /// Exit status of a command: 0 is success.
 pub type Status = u8;
 
-/// Most bytes that a pipe or a redirection holds.
-pub(crate) const BUFFER_MAX: usize = 1 << 20;
+/// Most bytes that a pipe or a redirection holds: more than any file of a kernel, and a
+/// small part of its heap.
+pub(crate) const BUFFER_MAX: usize = 256 << 10;
 
 /// What the shell needs of the machine.
 pub trait Host {

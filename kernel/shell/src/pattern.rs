@@ -179,7 +179,7 @@ impl Branch {
     fn matches(&self, line: &str, fold_case: bool) -> bool {
         let end = self.0.len();
         // State `n` is before item `n`.
-        let mut states = vec![false; end + 1];
+        let (mut states, mut after) = (vec![false; end + 1], vec![false; end + 1]);
         let mut rest = line.chars();
         let mut at_start = true;
         loop {
@@ -193,14 +193,14 @@ impl Branch {
             let Some(c) = next else {
                 return false;
             };
-            let mut after = vec![false; end + 1];
+            after.fill(false);
             for (n, item) in self.0.iter().enumerate() {
                 if states[n] && item.atom.takes(c, fold_case) {
                     after[n] |= item.repeats;
                     after[n + 1] = true;
                 }
             }
-            states = after;
+            core::mem::swap(&mut states, &mut after);
             at_start = false;
         }
     }

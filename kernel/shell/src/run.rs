@@ -117,12 +117,15 @@ impl<'a> Shell<'a> {
     }
 
     fn run_simple<'s>(&'s self, simple: &Simple, mut io: Io<'s>) -> Done {
-        let mut words = Vec::new();
-        for word in &simple.words {
-            self.expand(word, &mut words);
-        }
-        let args: Vec<&str> = words.iter().map(String::as_str).collect();
         // Nothing is left to say to an output that fails, and `Done` looks for Ctrl-C.
+        let words = match self.expand_all(&simple.words) {
+            Ok(words) => words,
+            Err(why) => {
+                let _ = writeln!(io.err(), "sh: {why}");
+                return Done::new(1, io);
+            }
+        };
+        let args: Vec<&str> = words.iter().map(String::as_str).collect();
         let mut targets = match self.redirect(&simple.redirects, &mut io) {
             Ok(targets) => targets,
             Err(why) => {

@@ -17,7 +17,9 @@ impl Shell<'_> {
                 ));
                 continue;
             }
-            host.print(&alloc::format!("{PROMPT}{line}\n"));
+            // A text may hold what is not for a terminal.
+            let shown = line.replace(|c: char| c.is_control() && c != '\t', "?");
+            host.print(&alloc::format!("{PROMPT}{shown}\n"));
             if !self.run_line(line, host) {
                 break;
             }

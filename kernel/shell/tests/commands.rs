@@ -208,7 +208,7 @@ fn words_of_linux() {
         ("cat /proc/meminfo | grep Huge | grep -c .", "2\n"),
         (
             "cat /proc/many | grep -c 9999",
-            "cat: write error: No space left on device\n9\n",
+            "cat: write error: No space left on device\n2\n",
         ),
         ("cd /proc | pwd; pwd", "/\n/\n"),
         ("false; true | echo $?", "1\n"),
@@ -525,6 +525,21 @@ fn old_ctrl_c_is_forgotten() {
     assert_eq!(host.printed, "a\nb\n");
 }
 
+/// What would take forever, or all memory, is refused.
+#[test]
+fn too_much_is_refused() {
+    let started = std::time::Instant::now();
+    let line = format!("echo {}", "/*/..".repeat(800));
+    let refused = format!("sh: {}: too many matches\n", &line[5..]);
+    assert_eq!(output(&line), refused);
+    assert_eq!(output(&format!("{line} || echo $?")), refused + "1\n");
+    let line = format!("echo {}", "/*/*/*/*/* ".repeat(370));
+    assert_eq!(output(&line), "sh: echo: Argument list too long\n");
+    let line = format!("echo {}*", "x/".repeat(2000));
+    assert_eq!(output(&line), line[5..].to_owned() + "\n");
+    assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+}
+
 #[test]
 fn dmesg_shows_the_log() {
     let mut host = Fake {
@@ -541,12 +556,12 @@ fn script_echoes_and_goes_on() {
     let mut host = Fake::default();
     let long = "x".repeat(5000);
     let text = format!(
-        "# set up\r\necho 3 > /proc/sys/vm/nr_hugepages\ncat /nope\n\n{long}\ncat /proc/sys/vm/nr_hugepages\nfalse"
+        "# set\x1b[Jup\r\necho 3 > /proc/sys/vm/nr_hugepages\ncat /nope\n\n{long}\ncat /proc/sys/vm/nr_hugepages\nfalse"
     );
     let status = shell.run_script(&text, &mut host);
     assert_eq!(
         host.printed,
-        "tailfold# # set up\ntailfold# echo 3 > /proc/sys/vm/nr_hugepages\n\
+        "tailfold# # set?[Jup\ntailfold# echo 3 > /proc/sys/vm/nr_hugepages\n\
          tailfold# cat /nope\ncat: /nope: No such file or directory\ntailfold# \n\
          sh: line 5: longer than 4096 bytes, left out\n\
          tailfold# cat /proc/sys/vm/nr_hugepages\n3\ntailfold# false\n"
