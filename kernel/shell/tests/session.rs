@@ -38,6 +38,10 @@ impl Host for Desk {
 
     fn idle(&mut self) {
         self.micros += 1_000_000;
+        // Noise may say `sleep 555555555`; a person has had enough after a day.
+        if self.micros.is_multiple_of(86_400 * 1_000_000) {
+            self.typed.push(3);
+        }
         let later = core::mem::take(&mut self.later);
         later.into_iter().for_each(|byte| self.typed.push(byte));
     }
