@@ -138,6 +138,13 @@ impl EmulatedMachine {
         self.cpu().write_protect.store(on, Ordering::Relaxed);
     }
 
+    /// Whether `cpu` lets itself be interrupted.
+    #[must_use]
+    #[doc(alias = "irqs_disabled")]
+    pub fn irq_is_on(&self, cpu: usize) -> bool {
+        self.cpus[cpu].interrupts.are_on()
+    }
+
     /// Plans failures at `point`, and starts its counts anew.
     pub fn fail(&self, point: FailPoint, plan: Injection) {
         self.injector.plan(point, plan);

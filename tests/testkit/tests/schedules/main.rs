@@ -3,5 +3,8 @@
 
 mod bites;
 mod folding;
+mod itself;
+mod pools;
+mod references;
 mod story;
 mod walks;
