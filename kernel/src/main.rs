@@ -36,7 +36,8 @@ use drivers::framebuffer::Surface;
 use drivers::serial::Serial;
 use metal::Metal;
 use mm::cmdline::{Options, Request};
-use mm::memblock::{Early, EarlyFrames};
+use mm::memblock::{Early, EarlyFrames, MemoryMap};
+use mm::vmemmap::BOOT_ORDER;
 use state::MM;
 
 entry_point!(start, config = &handoff::CONFIG);
@@ -154,7 +155,25 @@ fn memory_map(handoff: &Handoff) {
     }
     state::set_topology(topology);
     state::set_madt(cpus::detect(handoff));
-    state::set_early(EarlyFrames::new(Early::new(ram)));
+    let early = state::set_early(EarlyFrames::new(Early::new(ram)));
+    gigantic_pages(early, ram);
+}
+
+/// Takes the 1 GiB pages that the command line asks for before anything lies in their
+/// way: with HVO on their memmap is never built in full.
+fn gigantic_pages(early: &EarlyFrames<'static>, ram: &MemoryMap) {
+    let mut wanted = state::options().hugepages;
+    let present = ram.pages_by_node();
+    // What is wrong with a node is said later, when the pools are filled.
+    wanted.retain_nodes(|node| present[node.index()] > 0, |_, _, _| ());
+    MM.hugetlb
+        .set_optimize(state::options().hugetlb_free_vmemmap);
+    if let Some(request) = wanted.get(BOOT_ORDER) {
+        let blocks = MM.hugetlb.take_early(&Metal, early, &MM.vmemmap, request);
+        if MM.hugetlb.optimizes() {
+            log!("HugeTLB: page size 1.00 GiB: {blocks}");
+        }
+    }
 }
 
 /// Builds the kernel's own page tables and goes over to them.
@@ -209,9 +228,7 @@ fn buddy() {
 
 /// The huge pages that the command line asks for.
 fn hugetlb() {
-    let options = state::options();
-    MM.hugetlb.set_optimize(options.hugetlb_free_vmemmap);
-    let mut wanted = options.hugepages;
+    let mut wanted = state::options().hugepages;
     wanted.retain_nodes(
         |node| MM.nodes.is_online(node),
         |order, node, total| {
@@ -225,6 +242,10 @@ fn hugetlb() {
         let Some(h) = MM.hugetlb.hstate(order) else {
             continue;
         };
+        if order == BOOT_ORDER && MM.hugetlb.optimizes() {
+            MM.hugetlb.add_boot_folios(&Metal, MM.backing(), h, request);
+            continue;
+        }
         let grow = |node, count| MM.hugetlb.grow(&Metal, MM.backing(), h, node, count);
         match request {
             Request::Total(count) => {

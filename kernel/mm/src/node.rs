@@ -52,6 +52,16 @@ impl Node {
     }
 }
 
+/// Pages that stay free of `free` when huge pages are asked for: Linux's
+/// `min_free_kbytes`, the square root of 16 times the free memory in KiB.
+#[must_use]
+#[doc(alias = "init_per_zone_wmark_min")]
+pub const fn low_watermark(free: u64) -> u64 {
+    let kib = (free * 4 * 16).isqrt();
+    let kib = if kib < 128 { 128 } else { kib };
+    (if kib > 262_144 { 262_144 } else { kib }) / 4
+}
+
 /// All nodes. A node without memory is online and simply empty.
 #[derive(Debug)]
 #[doc(alias = "node_data")]
@@ -120,16 +130,15 @@ impl Nodes {
         self.get(node).buddy.lock(m).add_range(m, range);
     }
 
-    /// Sets how much huge pages leave alone: Linux's `min_free_kbytes`, the square
-    /// root of 16 times the free memory in KiB, shared out by free memory.
-    #[doc(alias = "init_per_zone_wmark_min")]
+    /// Sets how much huge pages leave alone: [`low_watermark`], shared out by free
+    /// memory.
     pub fn set_watermarks<M: Machine>(&self, m: &M) {
         let free: u64 = self.total_free(m);
-        let kib = (free * 4 * 16).isqrt().clamp(128, 262_144);
+        let pages = low_watermark(free);
         for node in self.online() {
             let share = self.get(node).free_pages(m);
-            let pages = (kib / 4 * share).checked_div(free).unwrap_or(0);
-            self.get(node).watermark.store(pages, Ordering::Relaxed);
+            let own = (pages * share).checked_div(free).unwrap_or(0);
+            self.get(node).watermark.store(own, Ordering::Relaxed);
         }
     }
 

@@ -5,12 +5,14 @@
 //! memmap is folded before it enters the pool and unfolded before it leaves for
 //! the buddy allocator. A tail that is about to be folded is never written.
 
+mod boot;
 mod hstate;
 mod map;
 mod pool;
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
+pub use boot::BootBlocks;
 pub use hstate::{Counts, Hstate, SizeName};
 pub use map::{map_folio, unmap_folio};
 

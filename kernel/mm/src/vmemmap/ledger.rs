@@ -110,9 +110,9 @@ impl Ledger {
         add(&self.folded[row(node)][index], 1, up);
     }
 
-    pub(super) fn count_section(&self) {
-        add(&self.sections, 1, true);
-        add(&self.boot_pages, crate::addr::ENTRIES, true);
+    pub(super) fn count_sections(&self, sections: u64, pages: u64) {
+        add(&self.sections, sections, true);
+        add(&self.boot_pages, pages, true);
     }
 
     pub(super) fn count_pages(&self, pages: u64) {

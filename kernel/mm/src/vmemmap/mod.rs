@@ -25,6 +25,7 @@
 //! Everything that can fail comes first; then the flag, the copies, the table
 //! entries, **one flush**, and only then are frames given back (`gather.rs`).
 
+mod boot;
 mod fold;
 mod gather;
 mod ledger;
@@ -38,6 +39,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 pub use crate::memblock::RamRange;
+pub use boot::BOOT_ORDER;
 pub use ledger::{Ledger, Totals};
 pub use populate::NoMemoryForMemmap;
 pub use publish::{PublishCell, PublishOnce, Published};
@@ -109,6 +111,8 @@ pub struct Vmemmap {
     #[doc(alias = "vmemmap_tails")]
     tails: [[PublishOnce; NR_TAILS]; MAX_NODES],
     ledger: Ledger,
+    /// Blocks to be folded, or folded and not yet taken over, at boot.
+    boot: boot::BootBlocks,
     /// Warnings already given, one bit each. Relaxed: only a log line hangs on it.
     warned: AtomicU8,
 }
@@ -124,6 +128,7 @@ impl Vmemmap {
             memmap,
             tails: [const { [const { PublishOnce::new() }; NR_TAILS] }; MAX_NODES],
             ledger: Ledger::new(),
+            boot: boot::BootBlocks::new(),
             warned: AtomicU8::new(0),
         }
     }

@@ -1,9 +1,9 @@
 //! Building the memmap at boot, section by section.
 
-use super::Vmemmap;
+use super::{BOOT_ORDER, HvoError, Vmemmap};
 use crate::addr::{ENTRIES, NodeId, Order, PAGE_SIZE, Pfn, PfnRange};
 use crate::frames::{FrameSource, Placement};
-use crate::machine::Machine;
+use crate::machine::{Level as LogLevel, Machine};
 use crate::memblock::RamRange;
 use crate::page::{Flags, Memmap, PageType, STRUCT_PAGE_SIZE, clean_record, mark_allocated};
 use crate::paging::{self, Level, MapError, PteFlags};
@@ -21,7 +21,8 @@ impl Vmemmap {
     /// the section's own node, under one 2 MiB leaf; where no such block is to be
     /// had, in 4 KiB pages from wherever.
     ///
-    /// Frames in a populated section that are no RAM become reserved pages.
+    /// Frames in a populated section that are no RAM become reserved pages. Blocks that
+    /// were set aside get folded struct pages; one for which that fails is given back.
     ///
     /// # Errors
     /// [`NoMemoryForMemmap`], with the sections below populated.
@@ -40,16 +41,34 @@ impl Vmemmap {
                 section = next;
             }
             while section < range.end {
+                if let Some(block) = self.set_aside_around(section) {
+                    match self.populate_folded(m, frames, block, node) {
+                        Ok(()) => section = block.block(BOOT_ORDER).end,
+                        Err(why) => self.give_up(m, frames, block, why),
+                    }
+                    continue;
+                }
                 let frames_of = section.block(Memmap::SECTION);
                 self.map_section(m, frames, section, node)
                     .map_err(|_| NoMemoryForMemmap(frames_of))?;
                 self.fill_section(m, frames_of, node, ram.clone());
-                self.ledger.count_section();
+                self.ledger.count_sections(1, ENTRIES);
                 section = frames_of.end;
             }
             next = section;
         }
         Ok(())
+    }
+
+    /// Gives a block back that was to be folded. It gets all its struct pages like
+    /// any other RAM, and may even supply them.
+    fn give_up<M: Machine>(&self, m: &M, frames: &impl FrameSource<M>, block: Pfn, why: HvoError) {
+        self.take_over(block);
+        frames.free(m, block, BOOT_ORDER);
+        m.log(
+            LogLevel::Warn,
+            format_args!("vmemmap: {block:?} is not folded from the start: {why}"),
+        );
     }
 
     fn map_section<M: Machine>(
@@ -119,20 +138,21 @@ impl Vmemmap {
     }
 
     /// Marks `range` reserved: RAM in use that no allocator may ever hand out.
-    /// Frames without struct pages are passed over.
+    /// Frames without struct pages are passed over, and blocks that are set aside.
     #[doc(alias = "reserve_bootmem_region")]
     pub fn mark_reserved<M: Machine>(&self, m: &M, range: PfnRange) {
-        let mut section = PfnRange::EMPTY;
-        let mut populated = false;
-        for pfn in range.iter() {
-            let page = self.memmap.page(pfn);
-            if !section.contains(pfn) {
-                section = pfn.align_down(Memmap::SECTION).block(Memmap::SECTION);
-                populated = paging::leaf(m, m.root(), page.address()).is_some();
+        let mut at = range.start;
+        while at < range.end {
+            let section = at.align_down(Memmap::SECTION).block(Memmap::SECTION);
+            let here = PfnRange::new(at, range.end).intersect(section);
+            let page = self.memmap.page(at).address();
+            let own = self.set_aside_around(at).is_none();
+            if own && paging::leaf(m, m.root(), page).is_some() {
+                for page in here.iter().map(|pfn| self.memmap.page(pfn)) {
+                    page.set_flags(m, page.flags(m).with(Flags::RESERVED));
+                }
             }
-            if populated {
-                page.set_flags(m, page.flags(m).with(Flags::RESERVED));
-            }
+            at = here.end;
         }
     }
 
@@ -145,11 +165,16 @@ impl Vmemmap {
         for RamRange { range, .. } in ram {
             let mut section = range.start.align_down(Memmap::SECTION).max(next);
             while section < range.end {
-                self.claim_section(m, section);
+                match self.set_aside_around(section) {
+                    None => self.claim_section(m, section),
+                    Some(block) if block == section => self.claim_folded(m, block),
+                    Some(_) => {}
+                }
                 section = section.block(Memmap::SECTION).end;
             }
             next = section;
         }
+        self.claim_early_tails(m);
     }
 
     fn claim_section<M: Machine>(&self, m: &M, section: Pfn) {
@@ -169,7 +194,7 @@ impl Vmemmap {
         }
     }
 
-    fn claim<M: Machine>(&self, m: &M, frame: Pfn, page_type: PageType) {
+    pub(super) fn claim<M: Machine>(&self, m: &M, frame: Pfn, page_type: PageType) {
         let page = self.memmap.page(frame);
         page.set_flags(m, page.flags(m).with(Flags::RESERVED));
         page.set_page_type(m, page_type);

@@ -28,6 +28,31 @@ impl Vmemmap {
         node: NodeId,
         order: Order,
     ) -> Result<Pfn, HvoError> {
+        self.tail(m, frames, node, order, &|frame, page_type| {
+            self.memmap.page(frame).set_page_type(m, page_type);
+        })
+    }
+
+    /// [`Vmemmap::shared_tail`] before the frame need have a struct page: its type is
+    /// set later, by [`Vmemmap::claim_memmap_frames`].
+    pub(super) fn early_tail<M: Machine>(
+        &self,
+        m: &M,
+        frames: &impl FrameSource<M>,
+        node: NodeId,
+        order: Order,
+    ) -> Result<Pfn, HvoError> {
+        self.tail(m, frames, node, order, &|_, _| ())
+    }
+
+    fn tail<M: Machine>(
+        &self,
+        m: &M,
+        frames: &impl FrameSource<M>,
+        node: NodeId,
+        order: Order,
+        set_type: &dyn Fn(Pfn, PageType),
+    ) -> Result<Pfn, HvoError> {
         let index = self.tail_index(m, order.get())?;
         let published = self.tails[row(node)][index].get_or_publish(
             || {
@@ -35,12 +60,11 @@ impl Vmemmap {
                     .alloc(m, Order::PAGE, Placement::Prefer(node))
                     .ok_or(HvoError::NoMemory)?;
                 m.fill_phys(frame.phys(), &tail_record(node, order), HEAD_PAGES);
-                let page = self.memmap.page(frame);
-                page.set_page_type(m, PageType::TAILS);
+                set_type(frame, PageType::TAILS);
                 Ok(frame)
             },
             |frame| {
-                self.memmap.page(frame).set_page_type(m, PageType::NONE);
+                set_type(frame, PageType::NONE);
                 frames.free(m, frame, Order::PAGE);
             },
         )?;

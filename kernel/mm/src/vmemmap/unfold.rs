@@ -274,7 +274,8 @@ impl Vmemmap {
         }
     }
 
-    fn pmd_above<M: Machine>(&self, m: &M, slot: &Slot) -> PhysAddr {
+    /// Where the entry above the table of `slot` lies.
+    pub(super) fn pmd_above<M: Machine>(&self, m: &M, slot: &Slot) -> PhysAddr {
         let mut none = || None;
         paging::table_entry(m, m.root(), slot.start, Level::Pmd, &mut none)
             .expect("the slot has a table, so the path to it exists")
