@@ -29,7 +29,8 @@ const TEST_LIMIT: Duration = Duration::from_secs(900);
 /// Longest time of `bench`.
 const BENCH_LIMIT: Duration = Duration::from_secs(1800);
 
-/// What a soak may take on top of its time: boot, the last audits, a busy host.
+/// What a soak may take on top of its time and half of it, for a guest's clock goes slow
+/// on a busy host: boot, the last audits.
 const SOAK_SLACK: Duration = Duration::from_secs(300);
 
 /// RAM of `run`, `test` and `soak`: enough for a 1 GiB folio on either node.
@@ -260,7 +261,9 @@ fn soak(options: &SoakOptions) -> Result<(), Error> {
     let ended = qemu::run(
         &arguments,
         &Options {
-            limit: options.machine.limit(Some(options.minutes + SOAK_SLACK)),
+            limit: options
+                .machine
+                .limit(Some(options.minutes * 3 / 2 + SOAK_SLACK)),
             first_word: (machine.serial != Serial::None).then_some(qemu::FIRST_WORD_LIMIT),
             at_verdict: false,
             echo: true,

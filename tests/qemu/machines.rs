@@ -127,6 +127,13 @@ const SMP_CASES: &[&str] = &[
     "smp:calls_reach_every_cpu",
     "smp:all_call_at_once",
     "smp:nmi_is_survived",
+    "smp_churn:nobody_sees_freed_frames",
+    "smp_churn:one_shared_tail",
+    "smp_faults:unconditional_add_faults",
+    "smp_locks:no_frame_has_two_owners",
+    "smp_readers:blocks_of_2m",
+    "smp_tlb:one_round_per_batch",
+    "smp_tlb:stale_then_cured",
 ];
 
 /// Several CPUs: {2, 4, 8} x {1 node, 2 nodes} with what concerns them, and the ways
