@@ -514,6 +514,25 @@ fn ctrl_c_ends_the_command_and_the_line() {
     assert_eq!(host.printed, "130\n");
 }
 
+/// Wherever the output goes.
+#[test]
+fn ctrl_c_ends_what_shows_nothing() {
+    for line in [
+        "cat /proc/many > /dev/null; echo never",
+        "cat /proc/many | cat; echo never",
+        "grep nothing /proc/many; echo never",
+        "grep -c line /proc/many; echo never",
+        "grep -q nothing < /proc/many; echo never",
+    ] {
+        let mut host = Fake {
+            interrupt_after_looks: Some(1000),
+            ..Fake::default()
+        };
+        assert!(!shell().0.run_line(line, &mut host), "{line}");
+        assert_eq!(host.printed, "^C\n", "{line}");
+    }
+}
+
 /// A Ctrl-C that found nothing to end does not end the next line.
 #[test]
 fn old_ctrl_c_is_forgotten() {
@@ -533,6 +552,13 @@ fn too_much_is_refused() {
     let refused = format!("sh: {}: too many matches\n", &line[5..]);
     assert_eq!(output(&line), refused);
     assert_eq!(output(&format!("{line} || echo $?")), refused + "1\n");
+    // Few paths at any time, but each is looked at again and again.
+    let line = format!(
+        "echo {}{}",
+        "/*/..".repeat(6),
+        "/proc/sys/*/../../..".repeat(4)
+    );
+    assert!(output(&line).ends_with(": too many matches\n"));
     let line = format!("echo {}", "/*/*/*/*/* ".repeat(370));
     assert_eq!(output(&line), "sh: echo: Argument list too long\n");
     let line = format!("echo {}*", "x/".repeat(2000));

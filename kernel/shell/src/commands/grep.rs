@@ -168,17 +168,18 @@ impl<'a, 'h> Lines<'a, 'h> {
         let Self { search, io, .. } = self;
         self.number += 1;
         let line = core::mem::take(&mut self.line);
-        if search.pattern.matches(&line) == search.inverted {
+        let matches = search.pattern.matches(&line) != search.inverted;
+        if matches {
+            self.matched += 1;
+            search.found = true;
+        }
+        if !matches || search.count || search.quiet {
+            // What shows nothing has to look for Ctrl-C itself.
             return if io.interrupted() {
                 Err(fmt::Error)
             } else {
                 Ok(())
             };
-        }
-        self.matched += 1;
-        search.found = true;
-        if search.count || search.quiet {
-            return Ok(());
         }
         let mut out = io.out();
         if search.names {

@@ -22,6 +22,8 @@ pub(crate) struct Fake {
     /// have passed.
     pub(crate) interrupt_after_lines: Option<usize>,
     pub(crate) interrupt_at: Option<u64>,
+    /// Or when somebody has looked for it so many times.
+    pub(crate) interrupt_after_looks: Option<usize>,
     pub(crate) log: String,
 }
 
@@ -31,6 +33,13 @@ impl Host for Fake {
     }
 
     fn interrupted(&mut self) -> bool {
+        if let Some(looks) = &mut self.interrupt_after_looks {
+            *looks = looks.saturating_sub(1);
+            if *looks == 0 {
+                self.interrupt_after_looks = None;
+                return true;
+            }
+        }
         let lines = self.printed.matches('\n').count();
         if self.interrupt_after_lines.is_some_and(|n| lines >= n) {
             self.interrupt_after_lines = None;
