@@ -29,23 +29,26 @@ pub(super) struct Arena<'a, 'b, M: Machine> {
 }
 
 impl<'a, 'b, M: Machine> Arena<'a, 'b, M> {
-    /// Runs `case` in a free block of the largest of `sizes` that there is, cut into
-    /// `orders`; all of it must be free, and clean, at the end.
+    /// Runs `case` in a free block, the largest from `smallest` to `largest` that there is,
+    /// cut into `orders`; all of it must be free, and clean, at the end.
     pub(super) fn with(
         env: &'a Env<'b, M>,
-        sizes: impl DoubleEndedIterator<Item = Order>,
+        (smallest, largest): (Order, Order),
         orders: &'static [Order],
         case: impl FnOnce(&Self) -> Outcome,
     ) -> Outcome {
         let (m, near) = (env.m, Placement::local(env.m));
         // The upper half is nobody's: a free neighbour would be merged with, and belongs
         // to another allocator.
-        let taken = sizes.rev().find_map(|order| {
+        let mut sizes = Order::range_inclusive(smallest, largest).rev();
+        let taken = sizes.find_map(|order| {
             let both = order.up()?;
             Some((env.mm.nodes.alloc(m, both, near)?, order, both))
         });
         let Some((block, order, both)) = taken else {
-            skip!("no free block that is large enough");
+            skip!(
+                "no free block twice as large as one of order {smallest}, for the case and for nobody"
+            );
         };
         let (first, memmap) = (env.page(block), env.mm.vmemmap.memmap());
         let mark = first.index(m);

@@ -22,24 +22,19 @@ const LOOKS: u64 = 256;
 /// Blocks of 512 KiB, 2 MiB and 8 MiB change hands under readers.
 pub fn blocks_of_2m<M: Machine>(env: &Env<'_, M>) -> Outcome {
     const ORDERS: &[Order] = &[Order::of(7), Order::PMD, Order::of(11)];
-    under_readers(
-        env,
-        Order::range_inclusive(Order::of(11), Order::of(13)),
-        ORDERS,
-        CHANGES,
-    )
+    under_readers(env, (Order::of(11), Order::of(13)), ORDERS, CHANGES)
 }
 
 /// Blocks of 2 MiB, 128 MiB and 1 GiB change hands under readers, in one block of 1 GiB.
 pub fn blocks_of_1g<M: Machine>(env: &Env<'_, M>) -> Outcome {
     const ORDERS: &[Order] = &[Order::PMD, Order::of(15), Order::PUD];
     env.hstate(Order::PUD)?;
-    under_readers(env, core::iter::once(Order::PUD), ORDERS, CHANGES / 8)
+    under_readers(env, (Order::PUD, Order::PUD), ORDERS, CHANGES / 8)
 }
 
 fn under_readers<M: Machine>(
     env: &Env<'_, M>,
-    sizes: impl DoubleEndedIterator<Item = Order>,
+    sizes: (Order, Order),
     orders: &'static [Order],
     changes: u64,
 ) -> Outcome {
