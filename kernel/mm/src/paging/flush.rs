@@ -16,6 +16,12 @@ static UNSPENT: AtomicU64 = AtomicU64::new(0);
 // Relaxed: set at boot. Either way of flushing is right at any time.
 static CEILING: AtomicU64 = AtomicU64::new(FULL_FLUSH_CEILING);
 
+/// The largest range, in pages, that is flushed page by page.
+#[must_use]
+pub fn full_flush_ceiling() -> u64 {
+    CEILING.load(Ordering::Relaxed)
+}
+
 /// Drops all translations for ranges above `pages` pages from now on; at 0, always.
 #[doc(alias = "tlb_single_page_flush_ceiling")]
 pub fn set_full_flush_ceiling(pages: u64) {
@@ -71,7 +77,7 @@ impl Flush {
             .div_ceil(PAGE_SIZE);
         core::mem::forget(self);
         assert_no_lock_held(m);
-        if pages > CEILING.load(Ordering::Relaxed) {
+        if pages > full_flush_ceiling() {
             m.on_each_cpu(&|| m.flush_all_local());
         } else {
             m.on_each_cpu(&|| {

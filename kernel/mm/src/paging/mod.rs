@@ -11,6 +11,8 @@ mod map;
 mod walk;
 
 pub use entry::{Level, Pte, PteFlags};
-pub use flush::{FULL_FLUSH_CEILING, Flush, set_full_flush_ceiling, unspent_flushes};
+pub use flush::{
+    FULL_FLUSH_CEILING, Flush, full_flush_ceiling, set_full_flush_ceiling, unspent_flushes,
+};
 pub use map::{MapError, map, new_table, split, table_entry, unmap};
 pub use walk::{Entry, leaf, slot, translate, walk};

@@ -143,7 +143,7 @@ fn race_for_tail<M: Machine>(
 /// All CPUs fold neighbours in one section, whose leaf nobody has split yet: one table
 /// is made, no fold is lost, and the losers' tables come back.
 pub fn one_table<M: Machine>(env: &Env<'_, M>) -> Outcome {
-    const ROUNDS: usize = 4;
+    const ROUNDS: usize = 16;
     let cpus = several(env)?;
     let order = VMEMMAP_TAIL_MIN_ORDER;
     // Makes the shared tail, so that none of the allocations below is for that.

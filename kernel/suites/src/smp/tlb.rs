@@ -11,7 +11,7 @@ use ktest::{Outcome, Stop, check, check_eq, fail, skip};
 use mm::addr::{Order, PAGE_SIZE, PUD_SIZE, Pfn, VirtAddr};
 use mm::machine::{Fault, Machine, Probe, TlbCounts};
 use mm::page::{Page, PageList};
-use mm::paging::{self, FULL_FLUSH_CEILING, Flush, Level, Pte, PteFlags};
+use mm::paging::{self, Flush, Level, Pte, PteFlags};
 use mm::vmemmap::Fill;
 
 use super::{Party, several};
@@ -320,17 +320,19 @@ pub fn one_round_per_batch<M: Machine>(env: &Env<'_, M>) -> Outcome {
 /// CPU, in one round.
 pub fn ranges_by_page_or_all<M: Machine>(env: &Env<'_, M>) -> Outcome {
     several(env)?;
-    let m = env.m;
-    for pages in [1, 2, FULL_FLUSH_CEILING, FULL_FLUSH_CEILING + 1, 1 << 18] {
+    let (m, ceiling) = (env.m, paging::full_flush_ceiling());
+    for pages in [
+        1,
+        2,
+        ceiling.clamp(1, 1 << 12),
+        ceiling.min(1 << 20) + 1,
+        1 << 20,
+    ] {
         let range = env.scratch.range(pages * PAGE_SIZE);
         let counts = counted(m, || Flush::new(range).flush(m));
         check_rounds(m, &counts, 1, "flush of a range")?;
         for (cpu, found) in counts.iter().enumerate() {
-            let expected = if pages > FULL_FLUSH_CEILING {
-                (0, 1)
-            } else {
-                (pages, 0)
-            };
+            let expected = if pages > ceiling { (0, 1) } else { (pages, 0) };
             check_eq!(
                 (found.pages, found.all),
                 expected,
