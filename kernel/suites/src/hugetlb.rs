@@ -13,7 +13,11 @@ use mm::vmemmap;
 use crate::{Env, Random};
 
 /// HVO on or off for the length of a case, then as before.
-fn switched<M: Machine>(env: &Env<'_, M>, on: bool, case: impl FnOnce() -> Outcome) -> Outcome {
+pub(crate) fn switched<M: Machine>(
+    env: &Env<'_, M>,
+    on: bool,
+    case: impl FnOnce() -> Outcome,
+) -> Outcome {
     let was = env.mm.hugetlb.optimizes();
     env.mm.hugetlb.set_optimize(on);
     let outcome = case();
@@ -23,7 +27,10 @@ fn switched<M: Machine>(env: &Env<'_, M>, on: bool, case: impl FnOnce() -> Outco
 
 /// Sets aside what is in the pools for the length of a case: folded or not, the
 /// case would free those folios for its own.
-fn on_empty_pools<M: Machine>(env: &Env<'_, M>, case: impl FnOnce() -> Outcome) -> Outcome {
+pub(crate) fn on_empty_pools<M: Machine>(
+    env: &Env<'_, M>,
+    case: impl FnOnce() -> Outcome,
+) -> Outcome {
     let mut aside = Vec::new();
     for h in env.mm.hugetlb.hstates() {
         for node in env.mm.nodes.online() {
@@ -38,7 +45,11 @@ fn on_empty_pools<M: Machine>(env: &Env<'_, M>, case: impl FnOnce() -> Outcome) 
 }
 
 /// Both.
-fn with_hvo<M: Machine>(env: &Env<'_, M>, on: bool, case: impl FnOnce() -> Outcome) -> Outcome {
+pub(crate) fn with_hvo<M: Machine>(
+    env: &Env<'_, M>,
+    on: bool,
+    case: impl FnOnce() -> Outcome,
+) -> Outcome {
     on_empty_pools(env, || switched(env, on, case))
 }
 
@@ -51,7 +62,11 @@ fn shrink<M: Machine>(env: &Env<'_, M>, h: &Hstate, count: u64) -> u64 {
 }
 
 /// At least one new folio of `h`, or a skip.
-fn grow_or_skip<M: Machine>(env: &Env<'_, M>, h: &Hstate, count: u64) -> Result<u64, Stop> {
+pub(crate) fn grow_or_skip<M: Machine>(
+    env: &Env<'_, M>,
+    h: &Hstate,
+    count: u64,
+) -> Result<u64, Stop> {
     match grow(env, h, count) {
         0 => skip!("no room for a folio of {}", h.name()),
         added => Ok(added),

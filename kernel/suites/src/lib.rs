@@ -17,6 +17,7 @@ pub mod churn;
 pub mod compound_info;
 pub mod gigantic;
 pub mod hugetlb;
+pub mod hugetlb_pool;
 pub mod hvo;
 pub mod hvo_faults;
 pub mod hvo_orders;
@@ -62,6 +63,10 @@ macro_rules! for_each_suite {
             switch_concerns_later_folios,
             asks_for_more_than_fits, restore_failure_becomes_surplus, mixed_churn_until_full,
             round_robin_over_nodes }
+        $each! { hugetlb_pool:
+            counters_follow_the_model, overcommit_fills_up, second_chunk_is_all_or_nothing,
+            copy_on_write_without_a_folio, stuck_surplus_goes, promises_are_kept,
+            surplus_is_made_where_bound, targets_by_node }
         $crate::for_each_smp_suite! { $each }
         $each! { vmemmap_audit: finds_nothing, notices_damage }
     };

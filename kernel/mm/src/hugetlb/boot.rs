@@ -7,6 +7,7 @@
 
 use core::fmt;
 
+use super::counters::Kind;
 use super::{Backing, Hstate, HugeTlb};
 use crate::addr::{MAX_NODES, NodeId, Pfn};
 use crate::cmdline::Request;
@@ -160,9 +161,7 @@ impl HugeTlb {
             head.set_page_type(m, PageType::HUGETLB);
             let node = head.node(m);
             added[node.index()] += 1;
-            let mut pool = h.pool(node).lock(m);
-            pool.free.push(m, head);
-            pool.nr += 1;
+            h.pools.lock(m).add(m, head, Kind::Persistent);
         }
         let total = added.iter().sum();
         match request {

@@ -1,56 +1,26 @@
-//! One huge page size: its pools, a free list and counters a node.
+//! One huge page size and its pools.
 
 use core::fmt;
 use core::sync::atomic::AtomicU8;
 
-use crate::addr::{MAX_NODES, NodeId, Order};
+use super::counters::{Counts, Pools};
+use super::resize::ResizeLock;
+use crate::addr::{NodeId, Order};
+use crate::frames::Placement;
 use crate::machine::Machine;
 use crate::node::Nodes;
-use crate::page::{self, Page, PageList, PageType};
+use crate::page::{self, Page, PageType};
 use crate::sync::{IrqLock, LockClass};
-
-/// The pool of one size on one node.
-#[derive(Debug)]
-pub(super) struct Pool {
-    /// Folios nobody has.
-    #[doc(alias = "hugepage_freelists")]
-    pub(super) free: PageList,
-    /// All folios, free or not.
-    #[doc(alias = "nr_huge_pages_node")]
-    pub(super) nr: u64,
-    /// Those of them that are to go when they can.
-    #[doc(alias = "surplus_huge_pages_node")]
-    pub(super) surplus: u64,
-}
-
-impl Pool {
-    const EMPTY: Self = Self {
-        free: PageList::new(),
-        nr: 0,
-        surplus: 0,
-    };
-}
-
-/// Numbers of a pool, as the control files show them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Counts {
-    /// Folios, free or not.
-    #[doc(alias = "nr_hugepages")]
-    pub nr: u64,
-    /// Folios nobody has.
-    #[doc(alias = "free_hugepages")]
-    pub free: u64,
-    /// Folios that are to go when they can.
-    #[doc(alias = "surplus_hugepages")]
-    pub surplus: u64,
-}
 
 /// A huge page size.
 #[derive(Debug)]
 #[doc(alias = "struct hstate")]
 pub struct Hstate {
     order: Order,
-    pools: [IrqLock<Pool>; MAX_NODES],
+    #[doc(alias = "hugetlb_lock")]
+    pub(super) pools: IrqLock<Pools>,
+    /// Held by whoever changes the number of persistent folios.
+    pub(super) resize: ResizeLock,
     /// The node that round robin takes next for a new folio. Relaxed, like the one
     /// below: two who read the same number only try the same node first.
     #[doc(alias = "next_nid_to_alloc")]
@@ -78,7 +48,8 @@ impl Hstate {
     pub(super) const fn new(order: Order) -> Self {
         Self {
             order,
-            pools: [const { IrqLock::new(LockClass::HugetlbPool, Pool::EMPTY) }; MAX_NODES],
+            pools: IrqLock::new(LockClass::HugetlbPool, Pools::EMPTY),
+            resize: ResizeLock::new(),
             next_to_grow: AtomicU8::new(0),
             next_to_shrink: AtomicU8::new(0),
         }
@@ -97,64 +68,83 @@ impl Hstate {
         SizeName(self.order)
     }
 
-    pub(super) const fn pool(&self, node: NodeId) -> &IrqLock<Pool> {
-        &self.pools[node.index()]
-    }
-
     /// The numbers of one node.
     pub fn counts<M: Machine>(&self, m: &M, node: NodeId) -> Counts {
-        let pool = self.pool(node).lock(m);
-        Counts {
-            nr: pool.nr,
-            free: pool.free.len(),
-            surplus: pool.surplus,
-        }
+        self.pools.lock(m).counts(node)
     }
 
     /// The numbers of all nodes together.
     pub fn total<M: Machine>(&self, m: &M) -> Counts {
-        let mut total = Counts::default();
-        for pool in &self.pools {
-            let pool = pool.lock(m);
-            total.nr += pool.nr;
-            total.free += pool.free.len();
-            total.surplus += pool.surplus;
-        }
-        total
+        self.pools.lock(m).total()
     }
 
-    /// A free folio of `node`'s pool, with a count of one, or `None`.
+    /// Free folios that are promised to mappings, of all nodes.
+    #[doc(alias = "resv_hugepages")]
+    pub fn resv<M: Machine>(&self, m: &M) -> u64 {
+        self.pools.lock(m).resv()
+    }
+
+    /// The most surplus folios that may be made for mappings.
+    #[doc(alias = "nr_overcommit_hugepages")]
+    pub fn overcommit<M: Machine>(&self, m: &M) -> u64 {
+        self.pools.lock(m).overcommit
+    }
+
+    /// Sets [`Hstate::overcommit`]. Surplus folios there are stay as they are.
+    pub fn set_overcommit<M: Machine>(&self, m: &M, most: u64) {
+        self.pools.lock(m).overcommit = most;
+    }
+
+    /// A free folio of `node`'s pool that no mapping was promised, with a count of one,
+    /// or `None`.
     #[doc(alias = "dequeue_hugetlb_folio_node")]
     pub fn take<M: Machine>(&self, m: &M, node: NodeId) -> Option<Page> {
-        let head = self.pool(node).lock(m).free.pop(m)?;
-        head.set_ref_count(m, 1);
-        Some(head)
+        self.pools.lock(m).take(m, node)
     }
 
     /// A free folio with a count of one, from the node of the CPU that runs this, else
-    /// from the nodes after it in turn; `None` if no pool of `nodes` has one.
+    /// from the nodes after it in turn; `None` if no pool of `nodes` has one that no
+    /// mapping was promised.
     #[doc(alias = "alloc_hugetlb_folio")]
     #[doc(alias = "dequeue_hugetlb_folio_nodemask")]
     pub fn take_near<M: Machine>(&self, m: &M, nodes: &Nodes) -> Option<Page> {
-        let own = m.this_node();
-        let after = nodes.online().filter(|node| *node > own);
-        let before = nodes.online().filter(|node| *node < own);
-        self.take(m, own)
-            .or_else(|| after.chain(before).find_map(|node| self.take(m, node)))
+        let mut pools = self.pools.lock(m);
+        nodes_near(nodes, Placement::local(m)).find_map(|node| pools.take(m, node))
     }
 
-    /// Drops a reference; the last one puts the folio back into its pool.
+    /// Drops a reference; the last one puts the folio back into its pool. A surplus
+    /// folio stays there until something else asks for surplus to go:
+    /// [`HugeTlb::put`](super::HugeTlb::put) gives it back at once.
     ///
     /// # Panics
     /// If the folio has no reference, or is not of this size.
-    #[doc(alias = "free_huge_folio")]
     pub fn put<M: Machine>(&self, m: &M, head: Page) {
+        if self.put_last(m, head) {
+            let node = head.node(m);
+            let mut pools = self.pools.lock(m);
+            pools.enqueue(m, head);
+            if pools.counts(node).surplus > 0 {
+                pools.count_stuck(node);
+            }
+        }
+    }
+
+    /// Drops a reference; whether it was the last, so that the folio, frozen now, is
+    /// the caller's.
+    pub(super) fn put_last<M: Machine>(&self, m: &M, head: Page) -> bool {
         assert!(
             head.page_type(m) == PageType::HUGETLB && page::folio_order(m, head) == self.order,
             "{head:?} is no hugetlb folio of this size"
         );
-        if page::folio_put(m, head) {
-            self.pool(head.node(m)).lock(m).free.push(m, head);
-        }
+        page::folio_put(m, head)
     }
+}
+
+/// The node of `placement`, then, if they may, those after it and those before it.
+pub(super) fn nodes_near(nodes: &Nodes, placement: Placement) -> impl Iterator<Item = NodeId> {
+    let own = placement.node();
+    let others = matches!(placement, Placement::Prefer(_));
+    let after = nodes.online().filter(move |node| others && *node > own);
+    let before = nodes.online().filter(move |node| others && *node < own);
+    core::iter::once(own).chain(after).chain(before)
 }

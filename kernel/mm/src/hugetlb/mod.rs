@@ -4,17 +4,28 @@
 //! list; whoever takes it gets it with a count of one. With HVO on, a folio's
 //! memmap is folded before it enters the pool and unfolded before it leaves for
 //! the buddy allocator. A tail that is about to be folded is never written.
+//!
+//! The counters of a size are under one lock (`counters.rs`); how many folios stay is
+//! changed under its resize lock (`resize.rs`), which may be held over a flush.
 
 mod boot;
+mod counters;
+mod fresh;
 mod hstate;
 mod map;
-mod pool;
+mod mapping;
+mod resize;
+mod surplus;
+mod turns;
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
 pub use boot::BootBlocks;
-pub use hstate::{Counts, Hstate, SizeName};
+pub use counters::Counts;
+pub use hstate::{Hstate, SizeName};
 pub use map::{map_folio, unmap_folio};
+pub use mapping::{FaultError, MapFlags, Mapping, Promise, Sharing, Slot};
+pub use surplus::NoMemory;
 
 use crate::addr::Order;
 use crate::machine::{Level, Machine};

@@ -1,0 +1,145 @@
+//! Folios from the buddy allocator and back to it, many with one flush. None of
+//! them is in a pool, and no lock is held.
+
+use super::turns::Turns;
+use super::{Backing, Hstate, HugeTlb};
+use crate::addr::Pfn;
+use crate::frames::FrameSource;
+use crate::machine::Machine;
+use crate::page::{self, Page, PageList, PageType};
+use crate::vmemmap::{self, Fill};
+
+/// Folios handled with one TLB flush.
+pub(super) const BATCH: u64 = 512;
+
+/// Folios on their way to the buddy allocator.
+#[derive(Debug)]
+#[must_use = "folios are lost unless they are dissolved"]
+pub(super) struct Doomed {
+    folded: PageList,
+    plain: PageList,
+}
+
+impl Doomed {
+    pub(super) const fn new() -> Self {
+        Self {
+            folded: PageList::new(),
+            plain: PageList::new(),
+        }
+    }
+
+    pub(super) const fn len(&self) -> u64 {
+        self.folded.len() + self.plain.len()
+    }
+
+    /// Adds a frozen folio that is in no pool.
+    pub(super) fn push<M: Machine>(&mut self, m: &M, head: Page) {
+        let list = if vmemmap::is_optimized(m, head) {
+            &mut self.folded
+        } else {
+            &mut self.plain
+        };
+        list.push(m, head);
+    }
+}
+
+impl HugeTlb {
+    /// Up to `want` new folios, frozen, folded if that is wanted and can be.
+    #[doc(alias = "prep_and_add_allocated_folios")]
+    pub(super) fn alloc_fresh<M: Machine>(
+        &self,
+        m: &M,
+        backing: Backing<'_>,
+        h: &Hstate,
+        mut turns: Turns<'_>,
+        want: u64,
+    ) -> PageList {
+        let mut batch = PageList::new();
+        turns.visit(want, |node| {
+            let block = backing.nodes.alloc_above_watermark(m, h.order(), node);
+            if let Some(block) = block {
+                batch.push(m, prep(m, backing, h, block));
+            }
+            block.is_some()
+        });
+        self.fold_batch(m, backing, h, &batch);
+        let mut next = batch.first();
+        while let Some(head) = next {
+            if !vmemmap::is_optimized(m, head) {
+                page::prep_compound_tails(m, head, h.order());
+            }
+            next = batch.next(m, head);
+        }
+        batch
+    }
+
+    /// Folds the batch, if that is wanted, as far as it goes.
+    pub(super) fn fold_batch<M: Machine>(
+        &self,
+        m: &M,
+        backing: Backing<'_>,
+        h: &Hstate,
+        batch: &PageList,
+    ) {
+        if self.optimizes() && !batch.is_empty() {
+            let Backing { nodes, vmemmap } = backing;
+            vmemmap.optimize_folios(m, nodes, batch, h.order());
+        }
+    }
+
+    /// Gives folios back to the buddy allocator; how many went. Those whose memmap
+    /// cannot be restored for want of memory are in the pool after, as surplus that
+    /// waits for it.
+    #[doc(alias = "update_and_free_pages_bulk")]
+    #[doc(alias = "bulk_vmemmap_restore_error")]
+    pub(super) fn dissolve<M: Machine>(
+        &self,
+        m: &M,
+        backing: Backing<'_>,
+        h: &Hstate,
+        doomed: Doomed,
+    ) -> u64 {
+        let Doomed {
+            mut folded,
+            mut plain,
+        } = doomed;
+        let order = h.order();
+        let mut freed = plain.len();
+        while let Some(head) = plain.pop(m) {
+            page::undo_compound_tails(m, head, order);
+            release(m, backing, h, head);
+        }
+        while !folded.is_empty() {
+            let Backing { nodes, vmemmap } = backing;
+            let restored = vmemmap.restore_folios(m, nodes, &folded, order, Fill::Unused);
+            for _ in 0..restored {
+                let head = folded.pop(m).expect("restored from the front");
+                release(m, backing, h, head);
+            }
+            freed += restored;
+            if restored == 0 {
+                // Nothing can be gained by trying again now.
+                let mut pools = h.pools.lock(m);
+                while let Some(head) = folded.pop(m) {
+                    pools.add_stuck(m, head);
+                }
+            }
+        }
+        freed
+    }
+}
+
+#[doc(alias = "prep_new_hugetlb_folio")]
+fn prep<M: Machine>(m: &M, backing: Backing<'_>, h: &Hstate, block: Pfn) -> Page {
+    let head = backing.vmemmap.memmap().page(block);
+    page::prep_compound_head(m, head, h.order());
+    head.set_page_type(m, PageType::HUGETLB);
+    head
+}
+
+fn release<M: Machine>(m: &M, backing: Backing<'_>, h: &Hstate, head: Page) {
+    head.set_page_type(m, PageType::NONE);
+    page::undo_compound_head(m, head, h.order());
+    let block = backing.vmemmap.memmap().pfn(head);
+    backing.nodes.free(m, block, h.order());
+}
