@@ -318,3 +318,34 @@ fn the_statuses_are_in_the_help() {
         assert!(help.contains(part), "{part} is not in: {help}");
     }
 }
+
+#[test]
+fn without_debians_packages_nothing_is_compared() {
+    let mut command = boot(&["compare-linux", "--only", "linux", "--accel", "tcg"]);
+    let output = command.env("PATH", "/var/empty").output().unwrap();
+    let words = stderr(&output);
+    assert_eq!(output.status.code(), Some(14), "{words}");
+    assert!(
+        words.contains("skipped: no Linux to compare with"),
+        "{words}"
+    );
+    assert!(words.contains("apt-cache"), "{words}");
+    assert_eq!(words.lines().count(), 1, "{words}");
+}
+
+#[test]
+fn a_script_that_makes_no_sense_is_named_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("my.script");
+    std::fs::write(&path, "echo 1\n#~ around 3: x\necho 2\n").unwrap();
+    let path = path.to_str().unwrap();
+    for (script, status, said) in [
+        (path, 2, "my.script: line 2: `#~ around 3`"),
+        ("no-such-script", 1, "no-such-script.script"),
+    ] {
+        let output = boot(&["compare-linux", script]).output().unwrap();
+        let words = stderr(&output);
+        assert_eq!(output.status.code(), Some(status), "{words}");
+        assert!(words.contains(said), "{words}");
+    }
+}

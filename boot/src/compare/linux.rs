@@ -18,9 +18,11 @@ const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=1 panic=-1 hugetlb_free
 
 /// The first program: file systems, and a shell on the serial port. A shell on a terminal
 /// without echo has no line editor, so that all it writes is prompts and output. If it
-/// ends, so does the machine.
+/// ends, so does the machine. A process that does nothing but hold memory is the one to be
+/// killed when there is none left; else it would be the shell, and Linux would panic.
 const INIT: &str = "\
 #!/bin/busybox sh
+exec 2>/dev/null
 /bin/busybox --install -s /bin
 export PATH=/bin HOME=/ TERM=dumb
 mount -t proc proc /proc
@@ -28,6 +30,10 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mount -t debugfs debugfs /sys/kernel/debug
 mount -t tmpfs -o size=100% tmpfs /tmp
+(head -c 48m /dev/zero; : >/tmp/held; exec sleep 1000000) | tail -c 48m >/dev/null &
+echo 1000 > /proc/$!/oom_score_adj
+for i in $(seq 200); do [ -e /tmp/held ] && break; usleep 50000; done
+rm /tmp/held
 stty -F /dev/ttyS0 -echo -onlcr
 export PS1='linux# '
 setsid -c sh -i </dev/ttyS0 >/dev/ttyS0 2>&1
