@@ -264,6 +264,9 @@ pub struct CompareOptions {
     /// Type at one side only, and compare nothing
     #[arg(long, value_enum, value_name = "SIDE")]
     pub only: Option<Only>,
+    /// Boot this raw disk image for Tailfold, and build nothing
+    #[arg(long, value_name = "FILE")]
+    pub image: Option<PathBuf>,
     /// Write the outcomes to a file, too
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,

@@ -39,8 +39,9 @@ pub fn compare(options: &CompareOptions) -> Result<(), Error> {
             Some(Arc::new(linux::prepare(&workspace, parts)?))
         }
     };
-    let tailfold = match options.only {
-        Some(Only::Linux) => None,
+    let tailfold = match (options.only, &options.image) {
+        (Some(Only::Linux), _) => None,
+        (_, Some(image)) => Some(image.clone()),
         _ => {
             let profile = options.kernel.profile();
             let images = write_images(&workspace, profile, None, None, "compare")?;
