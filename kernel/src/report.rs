@@ -6,7 +6,7 @@ use core::fmt::{self, Write as _};
 use ktest::Text;
 use mm::addr::VirtAddr;
 use mm::machine::Machine as _;
-use mm::report::{Kib, NodeMemory, Percent, Report, Size, Snapshot, ToolLine, slots};
+use mm::report::{Kib, NodeMemory, Peak, Percent, Report, Size, Snapshot, ToolLine, slots};
 use spin::Once;
 
 use crate::arch::x86_64::layout;
@@ -37,6 +37,7 @@ pub(crate) fn print() {
     }
     after.nodes.iter().for_each(memory_of);
     memmap(before, &after);
+    raw_line(format_args!("{}", Peak(&after)));
     let line = ToolLine {
         base: MM.vmemmap.memmap().base(),
         direct_map: VirtAddr::new(layout::DIRECT_MAP),

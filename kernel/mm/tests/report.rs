@@ -2,7 +2,7 @@
 
 use mm::addr::{NodeId, Order, PhysAddr, VirtAddr};
 use mm::report::{
-    HugeCounts, Kib, NodeMemory, Percent, Picture, Report, Size, Slot, Snapshot, ToolLine,
+    HugeCounts, Kib, NodeMemory, Peak, Percent, Picture, Report, Size, Slot, Snapshot, ToolLine,
 };
 use mm::vmemmap::Totals;
 use proptest::prelude::*;
@@ -248,4 +248,25 @@ proptest! {
         let expected: String = slots.iter().map(|kind| kinds[*kind].1).collect();
         prop_assert_eq!(read.concat(), expected);
     }
+}
+
+/// What was folded when there was nothing to compare with yet was never there.
+#[test]
+fn struct_pages_that_never_were() {
+    let (_, mut before) = before_and_after();
+    before.memmap.peak = before.struct_pages() + before.spent();
+    let report = Report {
+        before: &before,
+        after: &before,
+    };
+    let text = report.to_string();
+    let end = "\
+Never built: 18172 KiB of struct pages of 65 blocks, 27.73 % of all
+HVO freed nothing";
+    assert!(text.ends_with(end), "{text}");
+    assert_eq!(
+        Peak(&before).to_string(),
+        "memmap since start: 47408 KiB at most, tables and shared tails included; \
+         in full 65536 KiB: 72.34 %"
+    );
 }

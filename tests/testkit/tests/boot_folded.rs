@@ -173,9 +173,11 @@ impl Booted {
         held.into_iter().for_each(|head| h.put(m, head));
         assert_eq!(self.total(), all);
         let free = mm.nodes.total_free(m);
-        for left in (0..all).rev() {
+        if let Some(left) = all.checked_sub(1) {
             assert_eq!(mm.hugetlb.shrink(m, mm.backing(), h, None, 1), 1);
             assert_eq!(self.total(), left);
+            self.check();
+            assert_eq!(mm.hugetlb.shrink(m, mm.backing(), h, None, left), left);
             self.check();
         }
         let totals = mm.vmemmap.ledger().totals();
@@ -228,6 +230,10 @@ fn struct_pages_are_never_built() {
         (0, 4 * 8, 2, 4 * 4095)
     );
     assert_eq!(booted.built, 5 * 4096 + 4 + 32 + 2);
+    assert_eq!(
+        totals.peak, booted.built,
+        "never more, not even for a moment"
+    );
     assert_eq!(totals.flushes, 0, "nothing was mapped before");
     assert_eq!(booted.warnings(), [""; 0]);
     booted.use_all();

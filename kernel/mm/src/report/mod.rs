@@ -81,6 +81,12 @@ impl Snapshot {
         self.memmap.boot_pages + self.memmap.pages
     }
 
+    /// Frames that the struct pages of all sections would be, none folded.
+    #[must_use]
+    pub const fn full_memmap(&self) -> u64 {
+        self.memmap.sections * SECTION_STRUCT_PAGES
+    }
+
     /// Frames that folding has taken for itself: page tables and shared tails.
     #[must_use]
     pub const fn spent(&self) -> u64 {
@@ -148,13 +154,27 @@ impl Report<'_> {
         Ok(())
     }
 
+    /// What was saved before anything was folded: by folding from the start.
+    fn never_built(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Totals { saved, folded, .. } = self.before.memmap;
+        if saved == 0 {
+            return Ok(());
+        }
+        writeln!(
+            f,
+            "Never built: {} of struct pages of {folded} blocks, {} of all",
+            Kib(saved),
+            Percent(saved, self.before.full_memmap()),
+        )
+    }
+
     fn verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (net, spent) = (self.net_pages(), self.spent_pages());
         if net == 0 && spent == 0 {
             return f.write_str("HVO freed nothing");
         }
         let kib = (PAGE_SIZE >> 10).cast_signed();
-        let memmap = self.after.memmap.sections * SECTION_STRUCT_PAGES;
+        let memmap = self.after.full_memmap();
         let gained = net.max(0).unsigned_abs();
         write!(
             f,
@@ -240,7 +260,28 @@ impl fmt::Display for Report<'_> {
             writeln!(f, "Huge pages (free, folded)")?;
             self.huge_pages(f)?;
         }
+        self.never_built(f)?;
         self.verdict(f)
+    }
+}
+
+/// What the struct pages have come to at most, beside what they would be in full.
+#[derive(Clone, Copy, Debug)]
+pub struct Peak<'a>(
+    /// The numbers now.
+    pub &'a Snapshot,
+);
+
+impl fmt::Display for Peak<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (peak, full) = (self.0.memmap.peak, self.0.full_memmap());
+        write!(
+            f,
+            "memmap since start: {} at most, tables and shared tails included; in full {}: {}",
+            Kib(peak),
+            Kib(full),
+            Percent(peak, full),
+        )
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Ledger {
     tails: AtomicU64,
     /// Sections populated.
     sections: AtomicU64,
+    /// The most frames that all of these came to at any time.
+    peak: AtomicU64,
     /// TLB flushes owed by folding and unfolding, and paid.
     flushes: AtomicU64,
 }
@@ -49,6 +51,10 @@ pub struct Totals {
     pub folded: u64,
     /// TLB flushes so far.
     pub flushes: u64,
+    /// The most frames that struct pages, their tables and shared tails have taken at
+    /// any time since start. Exact while one CPU folds; else short of the truth by what
+    /// others have under way.
+    pub peak: u64,
 }
 
 impl Ledger {
@@ -60,6 +66,7 @@ impl Ledger {
             tables: AtomicU64::new(0),
             tails: AtomicU64::new(0),
             sections: AtomicU64::new(0),
+            peak: AtomicU64::new(0),
             flushes: AtomicU64::new(0),
         }
     }
@@ -94,6 +101,7 @@ impl Ledger {
             tables: self.tables.load(Ordering::Relaxed),
             tails: self.tails.load(Ordering::Relaxed),
             flushes: self.flushes.load(Ordering::Relaxed),
+            peak: self.peak.load(Ordering::Relaxed),
             ..Totals::default()
         };
         for (index, order) in orders.enumerate() {
@@ -113,10 +121,12 @@ impl Ledger {
     pub(super) fn count_sections(&self, sections: u64, pages: u64) {
         add(&self.sections, sections, true);
         add(&self.boot_pages, pages, true);
+        self.note_peak();
     }
 
     pub(super) fn count_pages(&self, pages: u64) {
         add(&self.pages, pages, true);
+        self.note_peak();
     }
 
     pub(super) fn uncount_pages(&self, boot: u64, runtime: u64) {
@@ -126,10 +136,20 @@ impl Ledger {
 
     pub(super) fn count_tables(&self, tables: u64, up: bool) {
         add(&self.tables, tables, up);
+        if up {
+            self.note_peak();
+        }
     }
 
     pub(super) fn count_tail(&self) {
         add(&self.tails, 1, true);
+        self.note_peak();
+    }
+
+    fn note_peak(&self) {
+        let parts = [&self.boot_pages, &self.pages, &self.tables, &self.tails];
+        let now = parts.iter().map(|part| part.load(Ordering::Relaxed)).sum();
+        self.peak.fetch_max(now, Ordering::Relaxed);
     }
 
     pub(super) fn count_flush(&self) {
