@@ -7,7 +7,7 @@ use mm::cmdline::Options;
 use mm::frames::Placement;
 use mm::hugetlb::BootBlocks;
 use mm::machine::{FailPoint, Level, Machine};
-use mm::memblock::{Early, EarlyFrames, Kind, MapBuilder, MemoryMap, Region};
+use mm::memblock::{Early, EarlyFrames, Kind, LOW_MEMORY, MapBuilder, MemoryMap, Region};
 use mm::page::{Flags, Memmap, PageType};
 use mm::system::Mm;
 use mm::vmemmap;
@@ -115,16 +115,25 @@ fn boot(ram: &Ram, words: &str) -> Booted {
 }
 
 impl Booted {
-    /// The findings of the audit, which is empty if it is content.
-    fn audit(&self) -> Vec<String> {
+    /// Audits, and accounts for every frame of RAM: what nobody names is lost.
+    fn check(&self) {
         let input = audit::input(&self.m, &self.mm, self.map.iter());
         let mut scratch = vec![0; audit::scratch_words(self.map.span().end)];
         let report = audit::audit(&self.m, &input, &mut scratch).expect("enough scratch");
-        report.findings().map(|found| found.to_string()).collect()
+        let findings: Vec<String> = report.findings().map(|found| found.to_string()).collect();
+        assert_eq!(findings, [""; 0]);
+        let low = PfnRange::new(Pfn::new(0), Pfn::new(LOW_MEMORY / PAGE_SIZE));
+        let low = self.map.iter().map(|ram| ram.range.intersect(low).pages());
+        let folios = self.nr() * Order::PUD.pages();
+        let used = report.memmap_pages + report.page_tables + report.tails + folios;
+        let known = low.sum::<u64>() + used + report.free_pages;
+        assert_eq!(known, self.map.total_pages(), "frames accounted for");
     }
 
-    fn check(&self) {
-        assert_eq!(self.audit(), [""; 0]);
+    /// Folios of all pools, free or not.
+    fn nr(&self) -> u64 {
+        let h = self.mm.hugetlb.hstate(Order::PUD);
+        h.map_or(0, |h| h.total(&self.m).nr)
     }
 
     fn folios(&self) -> Vec<u64> {
