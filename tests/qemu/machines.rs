@@ -115,6 +115,12 @@ const GIGANTIC: &[&str] = &[
     "gigantic:mapped_data_survives",
 ];
 
+/// Cases that need 1 GiB folios on the command line.
+const BOOT_FOLIOS: &[&str] = &[
+    "boot_folios:goes_and_comes_back",
+    "boot_folios:one_frame_is_its_own",
+];
+
 /// Cases that need more than one node.
 const NUMA: &[&str] = &["hugetlb:round_robin_over_nodes"];
 
@@ -290,7 +296,8 @@ fn extremes() -> Vec<Setup> {
     // A thousand 1 GiB pages: their struct pages alone would be 16 GiB, which neither
     // the guest's other memory nor this host has (T28).
     let mut setup = Setup::new("bios_1node_1T", Firmware::Bios, Size::mib(1 << 20));
-    setup.suites = &["memory_map", "vmemmap"];
+    setup.suites = &["memory_map", "vmemmap", "boot_folios"];
+    setup.must_run = BOOT_FOLIOS;
     setup.words = Some("hugetlb_free_vmemmap=on hugepagesz=1G hugepages=1000");
     setup.must_say = &[
         "HugeTLB: page size 1.00 GiB: 1000 of 1024 aligned blocks taken before the memmap",
@@ -307,6 +314,7 @@ fn extremes() -> Vec<Setup> {
         Firmware::Uefi,
         Size::mib(8 << 10),
     );
+    setup.must_run = BOOT_FOLIOS;
     setup.nodes = 2;
     setup.words = Some(
         "hugetlb_free_vmemmap=on hugepagesz=1G hugepages=0:1,1:2 hugepagesz=2M hugepages=0:64,1:32",

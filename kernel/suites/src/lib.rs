@@ -12,6 +12,7 @@ extern crate alloc;
 
 mod env;
 
+pub mod boot_folios;
 pub mod buddy;
 pub mod churn;
 pub mod compound_info;
@@ -38,6 +39,7 @@ pub use smp::{
 macro_rules! for_each_suite {
     ($each:ident) => {
         $each! { memory_map: nodes_account_for_ram, sections_have_struct_pages, reserved_stays_reserved }
+        $each! { boot_folios: one_frame_is_its_own, goes_and_comes_back }
         $each! { buddy:
             splits_and_merges, keeps_orders_apart, exhausts_and_recovers, names_misuse,
             freed_ranges_merge }
