@@ -63,8 +63,8 @@ impl Package {
 /// [`Error::NoLinux`] if Debian's packages cannot be had, whatever the reason;
 /// [`Error::Io`] for `target/`.
 pub fn fetch(workspace: &Workspace, kernel_package: Option<&str>) -> Result<Parts, Error> {
-    let kernel = resolve(kernel_package.unwrap_or(KERNEL_PACKAGE))?;
-    let busybox = resolve(BUSYBOX_PACKAGE)?;
+    let kernel = resolve(kernel_package.unwrap_or(KERNEL_PACKAGE), show)?;
+    let busybox = resolve(BUSYBOX_PACKAGE, show)?;
     Ok(Parts {
         kernel: unpacked(workspace, &kernel, "vmlinuz-*")?,
         busybox: unpacked(workspace, &busybox, "busybox")?,
@@ -72,15 +72,18 @@ pub fn fetch(workspace: &Workspace, kernel_package: Option<&str>) -> Result<Part
     })
 }
 
-/// The package itself, or the `linux-image-` package that it stands for.
-fn resolve(name: &str) -> Result<Package, Error> {
+/// What apt knows of the newest version of a package.
+fn show(name: &str) -> Result<String, Error> {
+    let mut command = Command::new("apt-cache");
+    run(command.args(["show", "--no-all-versions", name]), ASK_LIMIT)
+}
+
+/// The package itself, or the `linux-image-` package that it stands for, by what `show`
+/// says of packages.
+fn resolve(name: &str, show: impl Fn(&str) -> Result<String, Error>) -> Result<Package, Error> {
     let mut name = name.to_owned();
     for _ in 0..LONGEST_CHAIN {
-        let record = run(
-            Command::new("apt-cache").args(["show", "--no-all-versions", &name]),
-            ASK_LIMIT,
-        )?;
-        let (version, behind) = parse_record(&record);
+        let (version, behind) = parse_record(&show(&name)?);
         match (behind, version) {
             (Some(behind), _) => name = behind,
             (None, Some(version)) => return Ok(Package { name, version }),
@@ -214,7 +217,7 @@ mod tests {
     use std::process::Command;
     use std::time::Duration;
 
-    use super::{Package, parse_record, run};
+    use super::{Package, parse_record, resolve, run};
 
     #[test]
     fn a_package_may_stand_for_another() {
@@ -226,6 +229,25 @@ mod tests {
             Depends: kmod, linux-base (>= 4.3~), initramfs-tools | linux-initramfs-tool\n";
         assert_eq!(parse_record(real), (Some("6.1.192-2".to_owned()), None));
         assert_eq!(parse_record(""), (None, None));
+    }
+
+    #[test]
+    fn a_chain_of_packages_has_an_end() {
+        let show = |name: &str| {
+            Ok(match name {
+                "a" => "Version: 9\nDepends: x, linux-image-b (= 8)\n",
+                "linux-image-b" => "Version: 8\nDepends: kmod\n",
+                "linux-image-loop" => "Version: 7\nDepends: linux-image-loop\n",
+                _ => "",
+            }
+            .to_owned())
+        };
+        let package = resolve("a", show).unwrap();
+        assert_eq!((&*package.name, &*package.version), ("linux-image-b", "8"));
+        for name in ["linux-image-loop", "unknown"] {
+            let why = resolve(name, show).unwrap_err().to_string();
+            assert!(why.ends_with(&format!("no usable package {name}")), "{why}");
+        }
     }
 
     #[test]
