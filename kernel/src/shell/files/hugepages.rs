@@ -18,41 +18,25 @@ pub(super) fn hstate_at(kib: u64) -> &'static Hstate {
 /// Pages that are not surplus.
 #[doc(alias = "persistent_huge_pages")]
 pub(super) fn persistent(h: &Hstate) -> u64 {
-    let total = h.total(&Metal);
-    total.nr - total.surplus
+    h.total(&Metal).persistent()
 }
 
-/// Pages that somebody has been promised and has not taken.
-pub(super) fn reserved(_: &Hstate) -> u64 {
-    0
-}
-
-/// Surplus pages that there may be.
-pub(super) fn overcommit(_: &Hstate) -> u64 {
-    0
-}
-
-/// Sets [`overcommit`].
+/// Sets how many surplus pages of `h`'s size there may be.
 ///
 /// # Errors
 /// [`Errno::EINVAL`] for pages of 1 GiB, as in Linux.
-pub(super) fn set_overcommit(h: &Hstate, _: u64) -> Result<(), Errno> {
+pub(super) fn set_overcommit(h: &Hstate, most: u64) -> Result<(), Errno> {
     if h.order() > Order::PMD {
         return Err(Errno::EINVAL);
     }
+    h.set_overcommit(&Metal, most);
     Ok(())
 }
 
 /// Makes it `count` pages, on `node` or on all together, as far as that goes.
 #[doc(alias = "set_max_huge_pages")]
 pub(super) fn resize(h: &Hstate, node: Option<NodeId>, count: u64) {
-    let has = node.map_or_else(|| persistent(h), |node| h.counts(&Metal, node).nr);
-    if count > has {
-        MM.hugetlb.grow(&Metal, MM.backing(), h, node, count - has);
-    } else {
-        MM.hugetlb
-            .shrink(&Metal, MM.backing(), h, node, has - count);
-    }
+    MM.hugetlb.set_nr(&Metal, MM.backing(), h, node, count);
 }
 
 /// What a write of `text` to a file `nr_hugepages` does.
@@ -65,10 +49,10 @@ pub(super) fn store(h: &Hstate, node: Option<NodeId>, text: &str) -> Result<(), 
 }
 
 pub(super) fn add_to(files: &mut Files<'static>) {
-    // Persistent pages; written, how many there should be.
+    // All pages, surplus included; written, how many persistent ones there should be.
     files.read_write(
         "/sys/kernel/mm/hugepages/hugepages-{kB}kB/nr_hugepages",
-        |at, out| Ok(writeln!(out, "{}", persistent(hstate_at(at[0])))?),
+        |at, out| Ok(writeln!(out, "{}", hstate_at(at[0]).total(&Metal).nr)?),
         |at, text| store(hstate_at(at[0]), None, text),
     );
     // Those that nobody has.
@@ -79,7 +63,7 @@ pub(super) fn add_to(files: &mut Files<'static>) {
     // Those that are promised.
     files.read_only(
         "/sys/kernel/mm/hugepages/hugepages-{kB}kB/resv_hugepages",
-        |at, out| Ok(writeln!(out, "{}", reserved(hstate_at(at[0])))?),
+        |at, out| Ok(writeln!(out, "{}", hstate_at(at[0]).resv(&Metal))?),
     );
     // Those that are to go.
     files.read_only(
@@ -89,7 +73,7 @@ pub(super) fn add_to(files: &mut Files<'static>) {
     // Surplus pages that there may be.
     files.read_write(
         "/sys/kernel/mm/hugepages/hugepages-{kB}kB/nr_overcommit_hugepages",
-        |at, out| Ok(writeln!(out, "{}", overcommit(hstate_at(at[0])))?),
+        |at, out| Ok(writeln!(out, "{}", hstate_at(at[0]).overcommit(&Metal))?),
         |at, text| set_overcommit(hstate_at(at[0]), kstrtoul(text, 10)?),
     );
 }

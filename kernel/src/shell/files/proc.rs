@@ -37,11 +37,7 @@ pub(super) fn add_to(files: &mut Files<'static>) {
         kib(out, "MemAvailable:", free)?;
         writeln!(out, "HugePages_Total: {:>7}", total.nr)?;
         writeln!(out, "HugePages_Free:  {:>7}", total.free)?;
-        writeln!(
-            out,
-            "HugePages_Rsvd:  {:>7}",
-            super::hugepages::reserved(huge)
-        )?;
+        writeln!(out, "HugePages_Rsvd:  {:>7}", huge.resv(&Metal))?;
         writeln!(out, "HugePages_Surp:  {:>7}", total.surplus)?;
         kib(out, "Hugepagesize:", size)?;
         kib(out, "Hugetlb:", hugetlb)?;

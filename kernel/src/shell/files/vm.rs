@@ -4,6 +4,7 @@ use mm::hugetlb::Hstate;
 use shell::{Errno, Files, sysctl_ulong};
 
 use super::hugepages;
+use crate::metal::Metal;
 use crate::state::{self, MM};
 
 /// The pools that a size which is not named means.
@@ -35,13 +36,7 @@ pub(super) fn add_to(files: &mut Files<'static>) {
     // A number: surplus pages of the default size that there may be.
     files.read_write(
         "/proc/sys/vm/nr_overcommit_hugepages",
-        |_, out| {
-            Ok(writeln!(
-                out,
-                "{}",
-                hugepages::overcommit(default_hstate())
-            )?)
-        },
+        |_, out| Ok(writeln!(out, "{}", default_hstate().overcommit(&Metal))?),
         |_, text| hugepages::set_overcommit(default_hstate(), sysctl_ulong(text)?),
     );
     // 0 or 1. Concerns pages allocated later.
