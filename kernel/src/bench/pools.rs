@@ -8,6 +8,7 @@ use mm::machine::{Machine as _, TlbCounts};
 use mm::page::Page;
 
 use super::{Name, complain, overhead, row, timed};
+use crate::console;
 use crate::metal::Metal;
 use crate::state::MM;
 
@@ -147,7 +148,10 @@ fn over_ask(on: bool) {
     };
     let ask = MM.nodes.total_present() / h.order().pages() + 1000;
     let backing = MM.backing();
+    // The line about the shortfall may scroll the screen, which costs millions.
+    let shown = console::show_up_to(console::Level::Emerg);
     let (cost, got) = Cost::of(0, || MM.hugetlb.grow(&Metal, backing, h, None, ask));
+    console::show_up_to(shown);
     let removed = MM.hugetlb.shrink(&Metal, backing, h, None, got);
     let (name, hvo) = (h.name(), on_off(on));
     let what = Name::of(format_args!("{name}, {ask} asked, {got} got, HVO {hvo}"));
