@@ -14,6 +14,10 @@ use mm::sync::{IrqLock, LockClass};
 
 use crate::Env;
 
+/// In `private` of a hugetlb folio's head while the folio is on its pool's free list.
+#[doc(alias = "HPageFreed")]
+const HPG_FREED: u64 = 1;
+
 /// The block, and who decides about it.
 pub(super) struct Arena<'a, 'b, M: Machine> {
     pub(super) env: &'a Env<'b, M>,
@@ -138,7 +142,7 @@ impl<'a, 'b, M: Machine> Arena<'a, 'b, M> {
             record[3] == 0,
             record[4] == 0 || (starts && self.is_order(record[4] & 0xffff_ffff)),
             record[5] == 0
-                || (starts && self.is_order(record[5]))
+                || (starts && (self.is_order(record[5]) || record[5] == HPG_FREED))
                 || (n > 0 && self.starts_block(n - 1) && self.is_folio_order(record[5])),
             page_type == PageType::NONE.raw()
                 || (starts && page_type == PageType::BUDDY.raw())
