@@ -56,12 +56,12 @@ fn trial(name: &'static str, comparison: Option<Arc<Comparison>>) -> Trial {
 fn prepare() -> Result<Comparison, Error> {
     let workspace = Workspace::find()?;
     let parts = debian::fetch(&workspace, None)?;
-    let linux = linux::prepare(&workspace, parts)?;
+    let linux = linux::prepare(parts)?;
     let images = write_images(&workspace, Profile::Checked, None, None, "tests-compare")?;
     Ok(Comparison {
         accelerator: Accelerator::choose(&workspace)?.0,
         workspace,
-        linux: Some(Arc::new(linux)),
+        linux: Some(linux),
         tailfold: Some(images.get(Firmware::Bios).to_owned()),
         memory: None,
         nodes: None,

@@ -1,7 +1,5 @@
 //! `cargo run -- compare-linux`.
 
-use std::sync::Arc;
-
 use super::report::{Report, summary};
 use super::script::Script;
 use super::{Comparison, SCRIPTS, debian, linux};
@@ -36,7 +34,7 @@ pub fn compare(options: &CompareOptions) -> Result<(), Error> {
         Some(Only::Tailfold) => None,
         _ => {
             let parts = debian::fetch(&workspace, options.linux.as_deref())?;
-            Some(Arc::new(linux::prepare(&workspace, parts)?))
+            Some(linux::prepare(parts)?)
         }
     };
     let tailfold = match (options.only, &options.image) {

@@ -169,7 +169,9 @@ fn the_file(directory: &Path, wanted: &dyn Fn(&str) -> bool) -> Option<PathBuf> 
 
 /// What `command` writes to stdout, if it ends well within `limit`.
 fn run(command: &mut Command, limit: Duration) -> Result<String, Error> {
-    let shown = format!("{command:?}");
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    let shown = words.join(" ");
     let mut child = command
         .env("LC_ALL", "C")
         .stdin(Stdio::null())

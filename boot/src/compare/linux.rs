@@ -1,13 +1,10 @@
 //! Linux as a guest: its first file system, and its command line.
 
-use std::path::PathBuf;
-
 use super::console::Shell;
 use super::cpio::Archive;
 use super::debian::{Package, Parts};
 use crate::error::Error;
 use crate::machine::DirectBoot;
-use crate::workspace::Workspace;
 
 /// What the shell says when it waits for a line.
 const PROMPT: &str = "linux# ";
@@ -56,30 +53,27 @@ pub struct Linux {
     pub package: Package,
 }
 
-/// Writes the first file system of `parts` below `target/`.
+/// Writes the first file system of `parts` beside its busybox.
 ///
 /// # Errors
 /// [`Error::Io`].
-pub fn prepare(workspace: &Workspace, parts: Parts) -> Result<Linux, Error> {
+pub fn prepare(parts: Parts) -> Result<Linux, Error> {
     let busybox = std::fs::read(&parts.busybox)
         .map_err(Error::io(format!("reading {}", parts.busybox.display())))?;
-    let path = initramfs_path(workspace)?;
-    std::fs::write(&path, initramfs(&busybox))
-        .map_err(Error::io(format!("writing {}", path.display())))?;
+    let initrd = parts.busybox.with_file_name("initramfs.cpio");
+    // Written beside and renamed: a guest may be starting from the old one.
+    let scratch = initrd.with_file_name(format!("initramfs.{}", std::process::id()));
+    std::fs::write(&scratch, initramfs(&busybox))
+        .and_then(|()| std::fs::rename(&scratch, &initrd))
+        .map_err(Error::io(format!("writing {}", initrd.display())))?;
     Ok(Linux {
         boot: DirectBoot {
             kernel: parts.kernel,
-            initrd: path,
+            initrd,
             command_line: COMMAND_LINE.to_owned(),
         },
         package: parts.package,
     })
-}
-
-/// A name of our own: two comparisons at once must not write the same file.
-fn initramfs_path(workspace: &Workspace) -> Result<PathBuf, Error> {
-    let name = format!("initramfs-{}.cpio", std::process::id());
-    Ok(workspace.target_dir("linux")?.join(name))
 }
 
 fn initramfs(busybox: &[u8]) -> Vec<u8> {
@@ -91,13 +85,6 @@ fn initramfs(busybox: &[u8]) -> Vec<u8> {
     archive.program("bin/busybox", busybox);
     archive.program("init", INIT.as_bytes());
     archive.finish()
-}
-
-impl Drop for Linux {
-    fn drop(&mut self) {
-        // One that stays costs a MiB below `target/`.
-        let _ = std::fs::remove_file(&self.boot.initrd);
-    }
 }
 
 #[cfg(test)]

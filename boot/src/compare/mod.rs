@@ -50,7 +50,7 @@ pub struct Comparison {
     /// The checkout.
     pub workspace: Workspace,
     /// Linux, unless only Tailfold is typed at.
-    pub linux: Option<std::sync::Arc<Linux>>,
+    pub linux: Option<Linux>,
     /// Tailfold's image for BIOS, unless only Linux is typed at.
     pub tailfold: Option<PathBuf>,
     /// Who executes the instructions.
