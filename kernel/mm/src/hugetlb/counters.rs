@@ -127,6 +127,11 @@ impl Pools {
         self.nodes[node.index()].free.first()
     }
 
+    /// The folio behind `head` on the free list of `node`.
+    pub(super) fn next_free<M: Machine>(&self, m: &M, node: NodeId, head: Page) -> Option<Page> {
+        self.nodes[node.index()].free.next(m, head)
+    }
+
     /// Puts a folio that the pool has given out on its free list again.
     #[doc(alias = "enqueue_hugetlb_folio")]
     pub(super) fn enqueue<M: Machine>(&mut self, m: &M, head: Page) {
@@ -313,4 +318,9 @@ impl Pools {
     pub(super) const fn any_stuck(&self) -> bool {
         self.stuck > 0
     }
+}
+
+/// Whether the folio of which `head` is the head is on a free list. Under the lock.
+pub(super) fn is_free<M: Machine>(m: &M, head: Page) -> bool {
+    head.private(m) == FREED
 }

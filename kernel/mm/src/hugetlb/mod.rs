@@ -10,6 +10,7 @@
 
 mod boot;
 mod counters;
+mod demote;
 mod fresh;
 mod hstate;
 mod map;

@@ -25,7 +25,12 @@ const ALLOCATED: u64 = 0xa110_c000_0000_0000;
 
 /// Notes in `page` that a block of `order` starting there is allocated.
 pub(crate) fn mark_allocated<M: Machine>(m: &M, page: Page, order: Order) {
-    page.set_index(m, ALLOCATED | u64::from(order.get()));
+    page.set_index(m, allocated_mark(order));
+}
+
+/// `index` of the first page of an allocated block of `order`.
+pub(crate) const fn allocated_mark(order: Order) -> u64 {
+    ALLOCATED | order.get() as u64
 }
 
 /// The order of the allocated block that starts at `page`, if one does.

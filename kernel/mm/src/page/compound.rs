@@ -52,8 +52,21 @@ pub fn undo_compound_tails<M: Machine>(m: &M, head: Page, order: Order) {
 
 /// The head of the folio that `page` belongs to, or `None` if the page belongs
 /// to none: a free page, page table, memmap frame or reserved page.
+///
+/// While a folio is demoted or promoted on another CPU, a page may lead to what is not
+/// a head any more, or not yet as this CPU sees it; that in turn is a tail of the
+/// larger folio. So the way is followed twice, and again if it has changed.
 pub fn page_folio<M: Machine>(m: &M, page: Page) -> Option<Page> {
-    let head = page.compound_head(m);
-    let folio = head.is_head(m) || head.ref_count(m) > 0;
-    (folio && !head.flags(m).contains(Flags::RESERVED)).then_some(head)
+    let follow = || page.compound_head(m).compound_head(m);
+    let mut head = follow();
+    loop {
+        if head.is_head(m) || head.ref_count(m) > 0 {
+            return (!head.flags(m).contains(Flags::RESERVED)).then_some(head);
+        }
+        let again = follow();
+        if again == head {
+            return None;
+        }
+        head = again;
+    }
 }

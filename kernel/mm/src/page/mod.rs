@@ -21,6 +21,7 @@ mod geometry;
 mod layout;
 mod list;
 mod memmap;
+mod reorder;
 
 pub use check::{BadPage, PAGE_CHECKS, check_unused};
 pub(crate) use check::{allocated_order, assert_unused, mark_allocated};
@@ -36,3 +37,4 @@ pub use geometry::{HEAD_PAGES, STRUCT_PAGE_SIZE, VMEMMAP_TAIL_MIN_ORDER, vmemmap
 pub use layout::{Page, clean_record, tail_record};
 pub use list::PageList;
 pub use memmap::Memmap;
+pub(crate) use reorder::{merge_compound, part_head_record, set_first_frame_order, split_compound};

@@ -109,7 +109,7 @@ impl Vmemmap {
         let leaves = slots(range)
             .filter(|slot| slot.entry(m).level == Level::Pmd)
             .count();
-        let tables = self.take_tables(m, frames, node, leaves as u64)?;
+        let tables = self.take_frames(m, frames, node, leaves as u64)?;
         let new_head = frames.alloc(m, Order::PAGE, Placement::Prefer(node));
 
         head.set_flags(m, head.flags(m).with(Flags::VMEMMAP_OPTIMIZED));
@@ -134,8 +134,8 @@ impl Vmemmap {
         Ok(())
     }
 
-    /// `count` frames for tables, or none at all.
-    fn take_tables<M: Machine>(
+    /// `count` single frames, or none at all.
+    pub(super) fn take_frames<M: Machine>(
         &self,
         m: &M,
         frames: &impl FrameSource<M>,

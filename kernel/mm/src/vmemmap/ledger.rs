@@ -115,7 +115,11 @@ impl Ledger {
     }
 
     pub(super) fn count_folded(&self, node: NodeId, index: usize, up: bool) {
-        add(&self.folded[row(node)][index], 1, up);
+        self.count_many_folded(node, index, 1, up);
+    }
+
+    pub(super) fn count_many_folded(&self, node: NodeId, index: usize, blocks: u64, up: bool) {
+        add(&self.folded[row(node)][index], blocks, up);
     }
 
     pub(super) fn count_sections(&self, sections: u64, pages: u64) {

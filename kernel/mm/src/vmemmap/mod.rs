@@ -26,6 +26,7 @@
 //! entries, **one flush**, and only then are frames given back (`gather.rs`).
 
 mod boot;
+mod demote;
 mod fold;
 mod gather;
 mod ledger;
@@ -69,6 +70,8 @@ pub enum HvoError {
     NotFrozen(u32),
     /// The block is folded already.
     AlreadyOptimized,
+    /// The block with this head is not folded.
+    NotOptimized(Page),
     /// A tail holds something that folding would lose. Found by checked builds.
     TailInUse(Page),
     /// No frame for a table, a shared tail or a restored page.
@@ -96,6 +99,7 @@ impl fmt::Display for HvoError {
             Self::NotCompound(page) => write!(f, "{page:?} is no head of that order"),
             Self::NotFrozen(count) => write!(f, "the count is {count}, not 0"),
             Self::AlreadyOptimized => write!(f, "folded already"),
+            Self::NotOptimized(page) => write!(f, "{page:?} is not the head of a folded block"),
             Self::TailInUse(page) => write!(f, "tail {page:?} holds data"),
             Self::NoMemory => write!(f, "out of memory"),
             Self::Injected => write!(f, "failure injected"),

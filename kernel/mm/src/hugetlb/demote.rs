@@ -1,0 +1,259 @@
+//! Demote: free 1 GiB folios become 2 MiB ones, in place. Promote: the way back, which
+//! Linux lacks.
+
+use super::counters::{Kind, is_free};
+use super::turns::Turns;
+use super::{Backing, Hstate, HugeTlb};
+use crate::addr::NodeId;
+use crate::buddy::check_populated;
+use crate::machine::Machine;
+use crate::page::{self, Memmap, Page, PageList, PageType};
+use crate::vmemmap::{self, Fill};
+
+/// Folios demoted with one flush.
+const BATCH: u64 = 8;
+
+impl HugeTlb {
+    /// The size that folios of `h` are demoted to.
+    #[doc(alias = "demote_size")]
+    #[doc(alias = "demote_order")]
+    pub fn demote_target(&self, h: &Hstate) -> Option<&Hstate> {
+        let mut smaller = self.hstates.iter().rev();
+        smaller.find(|target| target.order() < h.order())
+    }
+
+    /// Demotes up to `count` free persistent folios of `h` that no mapping was promised,
+    /// of `node` or of all nodes in turn; how many. A folded folio becomes folded
+    /// ones, whatever the switch says: nothing is allocated but the frames for their heads. One
+    /// that is not becomes what the switch says.
+    ///
+    /// A folio for which there are too few frames stays what it is, and ends it.
+    #[doc(alias = "demote_pool_huge_page")]
+    #[doc(alias = "demote_store")]
+    pub fn demote<M: Machine>(
+        &self,
+        m: &M,
+        backing: Backing<'_>,
+        h: &Hstate,
+        node: Option<NodeId>,
+        count: u64,
+    ) -> u64 {
+        let Some(target) = self.demote_target(h) else {
+            return 0;
+        };
+        // The larger size first, as promotion does.
+        let resize = h.resize.lock(m);
+        let target_resize = target.resize.lock(m);
+        let mut done = 0;
+        while done < count {
+            let (mut folded, mut plain) = (PageList::new(), PageList::new());
+            let mut turns = Turns::new(backing, node, &h.next_to_shrink);
+            let mut pools = h.pools.lock(m);
+            turns.visit(BATCH.min(count - done), |node| {
+                let head = pools.remove(m, node, Kind::Persistent);
+                if let Some(head) = head {
+                    let list = if vmemmap::is_optimized(m, head) {
+                        &mut folded
+                    } else {
+                        &mut plain
+                    };
+                    list.push(m, head);
+                }
+                head.is_some()
+            });
+            drop(pools);
+            let taken = folded.len() + plain.len();
+            if taken == 0 {
+                break;
+            }
+            let Backing { nodes, vmemmap } = backing;
+            let (from, to) = (h.order(), target.order());
+            let mut demoted = vmemmap.demote_folios(m, nodes, &folded, from, to);
+            for _ in 0..demoted {
+                let head = folded.pop(m).expect("demoted from the front");
+                self.admit_parts(m, target, head, h);
+            }
+            while let Some(head) = plain.pop(m) {
+                page::split_compound(m, head, from, to);
+                self.fold_parts(m, backing, target, head, h);
+                self.admit_parts(m, target, head, h);
+                demoted += 1;
+            }
+            put_back(m, h, &mut folded);
+            done += demoted;
+            resize.progress(m);
+            target_resize.progress(m);
+            if demoted < taken {
+                break;
+            }
+        }
+        done
+    }
+
+    /// Promotes up to `count` naturally aligned blocks, each of free persistent folios of
+    /// the size below `h` on one node that no mapping was promised, to folios of `h`;
+    /// how many. The frames of all heads but the first come back.
+    pub fn promote<M: Machine>(
+        &self,
+        m: &M,
+        backing: Backing<'_>,
+        h: &Hstate,
+        node: Option<NodeId>,
+        count: u64,
+    ) -> u64 {
+        let Some(small) = self.demote_target(h) else {
+            return 0;
+        };
+        let resize = h.resize.lock(m);
+        let small_resize = small.resize.lock(m);
+        let mut done = 0;
+        while done < count {
+            let mut nodes = backing.nodes.online();
+            let asked = |n: &NodeId| node.is_none_or(|node| node == *n);
+            let head = nodes
+                .by_ref()
+                .filter(asked)
+                .find_map(|node| take_block(m, backing.vmemmap.memmap(), h, small, node));
+            let Some(head) = head else { break };
+            if !self.merge(m, backing, h, small, head) {
+                self.admit_parts(m, small, head, h);
+                break;
+            }
+            h.pools.lock(m).add(m, head, Kind::Persistent);
+            done += 1;
+            resize.progress(m);
+            small_resize.progress(m);
+        }
+        done
+    }
+
+    /// Makes one folio of the parts at `head`, which are in no pool; whether it could.
+    fn merge<M: Machine>(
+        &self,
+        m: &M,
+        backing: Backing<'_>,
+        h: &Hstate,
+        small: &Hstate,
+        head: Page,
+    ) -> bool {
+        let Backing { nodes, vmemmap } = backing;
+        let (from, to) = (h.order(), small.order());
+        let folded = |part: &Page| vmemmap::is_optimized(m, *part);
+        let mut mixed = parts(head, h, small).any(|part| folded(&part) != folded(&head));
+        if mixed {
+            self.fold_parts(m, backing, small, head, h);
+            mixed = !parts(head, h, small).all(|part| folded(&part));
+        }
+        if mixed {
+            // The switch is off, or memory is short: all unfolded will do as well.
+            let mut list = PageList::new();
+            parts(head, h, small)
+                .filter(folded)
+                .for_each(|part| list.push(m, part));
+            let all = list.len();
+            let restored = vmemmap.restore_folios(m, nodes, &list, to, Fill::Tails);
+            while list.pop(m).is_some() {}
+            if restored < all {
+                return false;
+            }
+        }
+        if folded(&head) {
+            return vmemmap.promote_folio(m, nodes, head, from, to).is_ok();
+        }
+        page::merge_compound(m, head, from, to);
+        let mut list = PageList::new();
+        list.push(m, head);
+        self.fold_batch(m, backing, h, &list);
+        list.pop(m);
+        true
+    }
+
+    /// Folds those parts of the block at `head` that are not, if that is wanted, as far as
+    /// it goes.
+    fn fold_parts<M: Machine>(
+        &self,
+        m: &M,
+        backing: Backing<'_>,
+        small: &Hstate,
+        head: Page,
+        h: &Hstate,
+    ) {
+        let mut list = PageList::new();
+        parts(head, h, small)
+            .filter(|part| !vmemmap::is_optimized(m, *part))
+            .for_each(|part| list.push(m, part));
+        self.fold_batch(m, backing, small, &list);
+        while list.pop(m).is_some() {}
+    }
+
+    /// Puts all parts of the block at `head` into the pool of their size.
+    fn admit_parts<M: Machine>(&self, m: &M, small: &Hstate, head: Page, h: &Hstate) {
+        let mut pools = small.pools.lock(m);
+        for part in parts(head, h, small) {
+            pools.add(m, part, Kind::Persistent);
+        }
+    }
+}
+
+/// The heads of the folios of `small` that a folio of `h` at `head` consists of.
+fn parts(head: Page, h: &Hstate, small: &Hstate) -> impl Iterator<Item = Page> {
+    let pages = small.order().pages();
+    (0..h.order().pages() / pages).map(move |n| head.nth(n * pages))
+}
+
+fn put_back<M: Machine>(m: &M, h: &Hstate, list: &mut PageList) {
+    let mut pools = h.pools.lock(m);
+    while let Some(head) = list.pop(m) {
+        pools.add(m, head, Kind::Persistent);
+    }
+}
+
+/// Takes all folios of `small` of one block that a folio of `h` could be out of the pool
+/// of `node`, if there is such a block; its first page.
+fn take_block<M: Machine>(
+    m: &M,
+    memmap: Memmap,
+    h: &Hstate,
+    small: &Hstate,
+    node: NodeId,
+) -> Option<Page> {
+    let mut pools = small.pools.lock(m);
+    let count = h.order().pages() / small.order().pages();
+    if pools.available() < count || pools.counts(node).persistent() < count {
+        return None;
+    }
+    let mut next = pools.first_free(node);
+    while let Some(head) = next {
+        let first = memmap.pfn(head);
+        if first.is_aligned(h.order()) && is_all_free(m, memmap, h, small, head, node) {
+            for part in parts(head, h, small) {
+                let removed = pools.remove_this(m, node, part, Kind::Persistent);
+                debug_assert!(removed, "counted above");
+            }
+            return Some(head);
+        }
+        next = pools.next_free(m, node, head);
+    }
+    None
+}
+
+/// Whether every part of the block at `head` is a free folio of `small` on `node`.
+fn is_all_free<M: Machine>(
+    m: &M,
+    memmap: Memmap,
+    h: &Hstate,
+    small: &Hstate,
+    head: Page,
+    node: NodeId,
+) -> bool {
+    parts(head, h, small).all(|part| {
+        let pfn = memmap.pfn(part);
+        // A section that is a hole has no struct pages to look at.
+        let there = !pfn.is_aligned(Memmap::SECTION) || check_populated(m, memmap, pfn).is_ok();
+        there
+            && part.page_type(m) == PageType::HUGETLB
+            && is_free(m, part)
+            && page::folio_order(m, part) == small.order()
+            && part.node(m) == node
+    })
+}
