@@ -375,7 +375,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{Machine, Serial, quote};
+    use super::{DirectBoot, Machine, Serial, quote};
     use crate::accel::Accelerator;
     use crate::artifact::Firmware;
     use crate::size::Size;
@@ -422,6 +422,22 @@ mod tests {
             "node,nodeid=0,memdev=m0,cpus=0-0"
         );
         assert_eq!(values(&machine, "-numa")[2], "node,nodeid=2,memdev=m2");
+    }
+
+    #[test]
+    fn a_kernel_of_its_own_needs_no_disk() {
+        let mut machine = machine();
+        let words = "console=ttyS0 hugepages=0:64,1:192";
+        machine.direct = Some(DirectBoot {
+            kernel: PathBuf::from("/x/vmlinuz"),
+            initrd: PathBuf::from("/x/y,z.cpio"),
+            command_line: words.to_owned(),
+        });
+        assert_eq!(values(&machine, "-kernel"), ["/x/vmlinuz"]);
+        // Several files are separated by commas here, and nowhere else.
+        assert_eq!(values(&machine, "-initrd"), ["/x/y,,z.cpio"]);
+        assert_eq!(values(&machine, "-append"), [words]);
+        assert_eq!(values(&machine, "-drive"), Vec::<String>::new());
     }
 
     #[test]
