@@ -8,7 +8,7 @@ use ktest::{Outcome, Stop, check, check_eq, skip};
 use mm::addr::{NodeId, Order};
 use mm::frames::Placement;
 use mm::hugetlb::{FaultError, Hstate, MapFlags, Mapping, NoMemory, Slot};
-use mm::machine::{FailPoint, Machine};
+use mm::machine::Machine;
 
 use crate::Env;
 use crate::hugetlb::{on_empty_pools, with_hvo};
@@ -380,11 +380,11 @@ pub fn stuck_surplus_goes<M: Machine>(env: &Env<'_, M>) -> Outcome {
                 let mut slots = [Slot::Empty; 1];
                 let mut mapping = made(pool.map(MapFlags::SHARED, &mut slots))?;
                 touch(&mut mapping, 1)?;
-                // As when a restore finds neither a block nor a single frame.
-                let held = env.take_blocks();
-                env.m.fail_nth(FailPoint::PageAlloc, Some(1));
+                // Not a frame is left to restore anything with.
+                let mut held = env.take_blocks();
+                let singles = core::iter::from_fn(|| env.block(Order::PAGE).ok());
+                held.extend(singles.map(|frame| (frame, Order::PAGE)));
                 pool.set_nr(0);
-                env.m.fail_nth(FailPoint::PageAlloc, None);
                 let stuck = pool.numbers();
                 env.give_back(held);
                 if by_put {

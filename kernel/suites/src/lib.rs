@@ -17,8 +17,8 @@ pub mod buddy;
 pub mod churn;
 pub mod compound_info;
 pub mod gigantic;
+pub mod gigantic_demote;
 pub mod hugetlb;
-pub mod hugetlb_demote;
 pub mod hugetlb_pool;
 pub mod hvo;
 pub mod hvo_faults;
@@ -52,7 +52,7 @@ macro_rules! for_each_suite {
         $each! { gigantic:
             accounting_is_exact, fails_each_allocation, flags_of_every_page, mapped_data_survives,
             order_15, order_16, order_17, order_18, order_19, order_20, order_21, order_22 }
-        $each! { hugetlb_demote:
+        $each! { gigantic_demote:
             no_bad_page_is_left, round_trip, switch_and_demote, promised_folios_stay,
             failures_change_nothing }
         $each! { hvo_orders:
