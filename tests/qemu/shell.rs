@@ -61,6 +61,39 @@ const SESSION: &[(&str, &[&str])] = &[
     ),
     ("echo 0 > /proc/sys/vm/nr_hugepages", &[]),
     ("grep hvo_saved_pages /proc/vmstat", &["hvo_saved_pages 0"]),
+    (
+        "cat /sys/kernel/mm/hugepages/hugepages-1048576kB/demote_size",
+        &["2048kB"],
+    ),
+    (
+        "echo 1 > /sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages",
+        &[],
+    ),
+    (
+        "grep hvo_saved_pages /proc/vmstat",
+        &["hvo_saved_pages 4095"],
+    ),
+    (
+        "echo 1 > /sys/kernel/mm/hugepages/hugepages-1048576kB/demote",
+        &[],
+    ),
+    (
+        "cat /sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages /proc/sys/vm/nr_hugepages",
+        &["0\n", "512\n"],
+    ),
+    (
+        "grep hvo_saved_pages /proc/vmstat",
+        &["hvo_saved_pages 3584"],
+    ),
+    (
+        "echo 1 > /sys/kernel/mm/hugepages/hugepages-1048576kB/promote",
+        &[],
+    ),
+    (
+        "grep hvo_saved_pages /proc/vmstat",
+        &["hvo_saved_pages 4095"],
+    ),
+    ("audit", &["4095 saved by 1 folded blocks", ": ok"]),
     ("selftest buddy:splits_and_merges", &["ok 1 buddy"]),
     ("ptdump 0xffffea0000000000 0xffffea0000001000", &["RW"]),
     (
@@ -79,7 +112,7 @@ fn session(bench: &Bench) -> Result<(), Failed> {
     let firmware = Firmware::Uefi;
     let mut machine = machine(bench, bench.images.get(firmware), firmware);
     (machine.smp, machine.nodes) = (2, 2);
-    machine.memory = Size::mib(1024);
+    machine.memory = Size::mib(4096);
     let script: Vec<&str> = SESSION.iter().map(|(line, _)| *line).collect();
     machine.command_line = Some(format!(
         "selftest=off hugetlb_free_vmemmap=on script=\"{}\"",

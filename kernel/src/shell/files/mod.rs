@@ -2,6 +2,7 @@
 
 mod cpuinfo;
 mod debug;
+mod demote;
 mod hugepages;
 mod nodes;
 mod proc;
@@ -30,6 +31,7 @@ pub(super) fn all() -> Files<'static> {
     vm::add_to(&mut files);
     hugepages::add_to(&mut files);
     nodes::add_to(&mut files);
+    demote::add_to(&mut files);
     debug::add_to(&mut files);
     files
 }
