@@ -45,9 +45,10 @@ entry_point!(start, config = &handoff::CONFIG);
 /// On the loader's page tables and stack, with its view of the machine.
 fn start(info: &'static mut BootInfo) -> ! {
     tsc::start();
-    gdt::init(0, &stack::boot_tops());
-    idt::init();
+    gdt::init_boot_cpu(&stack::boot_tops());
+    // Before any handler can run: they look for the per-CPU area.
     percpu::init(0);
+    idt::init();
     heap::init();
 
     let checked = if cfg!(debug_assertions) {

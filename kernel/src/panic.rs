@@ -15,15 +15,18 @@ use crate::{console, emerg};
 // often it came here. More than once is a panic in a panic.
 static PANIC: AtomicU64 = AtomicU64::new(0);
 
-/// Whether some CPU has panicked and the others are to stop.
-pub(crate) fn is_under_way() -> bool {
-    PANIC.load(Ordering::Acquire) != 0
+/// Whether another CPU than this one has panicked: this one is to stop.
+pub(crate) fn is_under_way_elsewhere() -> bool {
+    let who = PANIC.load(Ordering::Acquire) % AGAIN;
+    who != 0 && who != percpu::cpu() as u64 + 1
 }
+
+/// One more time, in [`PANIC`].
+const AGAIN: u64 = 1 << 32;
 
 /// How often this CPU has come here, from 0 on. Does not return on a CPU that comes
 /// later than another: that one tells the story.
 fn enter() -> u64 {
-    const AGAIN: u64 = 1 << 32;
     let me = percpu::cpu() as u64 + 1;
     match PANIC.compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => 0,

@@ -95,6 +95,9 @@ const SESSION: &[(&str, &[&str])] = &[
     ),
     ("audit", &["4095 saved by 1 folded blocks", ": ok"]),
     ("selftest buddy:splits_and_merges", &["ok 1 buddy"]),
+    ("ptdump 0 0xffffffffffffffff", &["0xffff888000000000-"]),
+    ("ptdump 0x800000000000 0x900000000000", &[]),
+    ("kpageflags 0xffffffffffffffff 9", &[]),
     ("ptdump 0xffffea0000000000 0xffffea0000001000", &["RW"]),
     (
         "kpageflags 0",

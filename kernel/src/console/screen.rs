@@ -213,18 +213,22 @@ impl Screen {
         }
     }
 
+    /// The row is never one that there is not, not even for a moment: a panic on another
+    /// CPU may stop this one anywhere and go on from there.
     fn next_line(&mut self) {
         self.column = 0;
-        self.row += 1;
-        if self.row == self.rows {
-            let up = (self.rows / 4).max(1);
-            self.wanted.0[..self.rows].rotate_left(up);
-            self.row -= up;
-            for row in &mut self.wanted.0[self.row..self.rows] {
-                row.fill(Cell::BLANK);
-            }
-            self.redraw();
+        if self.row + 1 < self.rows {
+            self.row += 1;
+            return;
         }
+        let up = (self.rows / 4).max(1);
+        self.wanted.0[..self.rows].rotate_left(up);
+        let row = self.rows - up;
+        for row in &mut self.wanted.0[row..self.rows] {
+            row.fill(Cell::BLANK);
+        }
+        self.row = row;
+        self.redraw();
     }
 
     fn redraw(&mut self) {

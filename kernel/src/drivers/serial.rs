@@ -6,11 +6,16 @@ use core::hint;
 use uart_16550::backend::PioBackend;
 use uart_16550::{BaudRate, Config, Uart16550};
 
+use crate::arch::x86_64::tsc;
+
 /// Where COM1 is on every PC that has one.
 const COM1: u16 = 0x3f8;
 
-/// Polls before a port that does not send counts as broken: several seconds, so
-/// that a slow reader at the other end of an emulated port loses nothing.
+/// How long a port may not send until it counts as stuck, so that a slow reader at the
+/// other end of an emulated one loses nothing. Other CPUs wait meanwhile, and are
+/// missed after ten seconds.
+const LIMIT_SECONDS: u64 = 3;
+/// Polls until then, while the clock's frequency is not known.
 const MAX_POLLS: u32 = 10_000_000;
 
 /// A serial port that answers.
@@ -35,8 +40,8 @@ impl Serial {
         Some(Self { uart, stuck: false })
     }
 
-    /// Sends text; a line break becomes CR LF. Text is dropped once the port has
-    /// stopped sending.
+    /// Sends text; a line break becomes CR LF. While the port is stuck text is
+    /// dropped; it is tried again with each.
     pub(crate) fn write(&mut self, text: &[u8]) {
         for line in text.split_inclusive(|&byte| byte == b'\n') {
             match line.strip_suffix(b"\n") {
@@ -56,15 +61,26 @@ impl Serial {
     }
 
     fn send(&mut self, mut bytes: &[u8]) {
-        let mut polls = 0;
-        while !bytes.is_empty() && !self.stuck {
+        let mut polls = 0_u32;
+        let mut since = tsc::cycles();
+        while !bytes.is_empty() {
             let sent = self.uart.send_bytes(bytes);
             bytes = &bytes[sent..];
-            polls = if sent == 0 { polls + 1 } else { 0 };
-            self.stuck = polls == MAX_POLLS;
-            if sent == 0 {
-                hint::spin_loop();
+            if sent > 0 {
+                self.stuck = false;
+                (polls, since) = (0, tsc::cycles());
+                continue;
             }
+            polls += 1;
+            let waited = tsc::cycles().wrapping_sub(since);
+            self.stuck |= match tsc::hz() {
+                0 => polls == MAX_POLLS,
+                hz => waited > hz * LIMIT_SECONDS,
+            };
+            if self.stuck {
+                return;
+            }
+            hint::spin_loop();
         }
     }
 }

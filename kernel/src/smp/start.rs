@@ -205,7 +205,11 @@ fn map_stacks(cpu: usize, node: NodeId) -> Result<(), MapError> {
         let pfn = frame(node).ok_or(MapError::NoMemory)?;
         let flags = PteFlags::KERNEL;
         let mut alloc = || frame(node);
-        paging::map(&Metal, Metal.root(), at, pfn, Level::Pte, flags, &mut alloc)?;
+        let root = Metal.root();
+        if let Err(why) = paging::map(&Metal, root, at, pfn, Level::Pte, flags, &mut alloc) {
+            MM.nodes.free(&Metal, pfn, Order::PAGE);
+            return Err(why);
+        }
     }
     Ok(())
 }
@@ -285,9 +289,9 @@ fn give_up(cpu: usize, apic_id: u32) -> bool {
 
 /// On CPU `cpu`, on its own stack and the kernel's tables.
 extern "C" fn on_other_cpu(cpu: usize) -> ! {
-    gdt::init(cpu, &stack::tops_of(cpu));
-    idt::init();
+    gdt::init(&stack::tops_of(cpu));
     percpu::init(cpu);
+    idt::init();
     // WP before anything else: INV-4.
     cpu::follow_the_model();
     lapic::enable(false);

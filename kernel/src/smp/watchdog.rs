@@ -74,16 +74,19 @@ pub(super) fn wait(done: &mut dyn FnMut() -> bool, stuck: &dyn Fn() -> Stuck) {
 
 fn turn_until(done: &mut dyn FnMut() -> bool, give_up: &dyn Fn()) {
     let from = tsc::cycles();
-    let mut turns = 0;
+    let mut turns = 0_u32;
     while !done() {
         core::hint::spin_loop();
-        turns += 1;
-        if turns % TURNS == 0 && tsc::hz() > 0 && tsc::cycles().wrapping_sub(from) > limit() {
+        turns = turns.wrapping_add(1);
+        if turns.is_multiple_of(TURNS)
+            && tsc::hz() > 0
+            && tsc::cycles().wrapping_sub(from) > limit()
+        {
             give_up();
         }
     }
     // What waits long has not got stuck itself.
-    if turns > 0 {
+    if turns != 0 {
         touch();
     }
 }
@@ -93,14 +96,14 @@ fn turn_until(done: &mut dyn FnMut() -> bool, give_up: &dyn Fn()) {
 /// # Panics
 /// If `cpu` does not say for [`LIMIT_SECONDS`] that it gets on.
 pub(super) fn wait_for_work(cpu: usize, done: &dyn Fn() -> bool) {
-    let mut turns = 0;
+    let mut turns = 0_u32;
     while !done() {
         core::hint::spin_loop();
-        turns += 1;
+        turns = turns.wrapping_add(1);
         let touched = percpu::area(cpu).touched.load(Ordering::Relaxed);
         // Counters of different CPUs may differ a little: behind is not ahead by ages.
         let since = tsc::cycles().saturating_sub(touched);
-        if turns % TURNS == 0 && tsc::hz() > 0 && since > limit() {
+        if turns.is_multiple_of(TURNS) && tsc::hz() > 0 && since > limit() {
             panic!(
                 "watchdog: BUG: soft lockup - CPU#{cpu} stuck for {LIMIT_SECONDS}s in its part of a job"
             );
@@ -110,7 +113,7 @@ pub(super) fn wait_for_work(cpu: usize, done: &dyn Fn() -> bool) {
 
 /// A non-maskable interrupt. If a panic is under way elsewhere, it stops this CPU.
 pub(crate) fn on_nmi(frame: &TrapFrame) {
-    if panic::is_under_way() {
+    if panic::is_under_way_elsewhere() {
         percpu::this()
             .stopped_at
             .store(frame.rip.max(1), Ordering::Release);

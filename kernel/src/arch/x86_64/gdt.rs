@@ -2,6 +2,8 @@
 //! that cannot trust the current one.
 #![expect(unsafe_code, reason = "loads segment and task registers")]
 
+use alloc::boxed::Box;
+
 use spin::Once;
 use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{CS, DS, ES, FS, GS, SS, Segment as _};
@@ -10,7 +12,6 @@ use x86_64::registers::segmentation::SegmentSelector;
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
 use x86_64::structures::tss::TaskStateSegment;
 
-use super::percpu::MAX_CPUS;
 use super::stack::Tops;
 
 /// Index of the double fault stack in the interrupt stack table.
@@ -22,11 +23,6 @@ pub(crate) const IST_MACHINE_CHECK: u16 = 2;
 /// Index of the debug exception stack.
 pub(crate) const IST_DEBUG: u16 = 3;
 
-struct Tables {
-    tss: Once<TaskStateSegment>,
-    gdt: Once<Segments>,
-}
-
 struct Segments {
     table: GlobalDescriptorTable,
     code: SegmentSelector,
@@ -34,43 +30,52 @@ struct Segments {
     tss: SegmentSelector,
 }
 
-// A pair for each CPU: the processor writes to its task state's descriptor.
-static TABLES: [Tables; MAX_CPUS] = [const {
-    Tables {
-        tss: Once::new(),
-        gdt: Once::new(),
-    }
-}; MAX_CPUS];
+// The boot CPU's, which needs them before there is a heap.
+static BOOT_TSS: Once<TaskStateSegment> = Once::new();
+static BOOT_SEGMENTS: Once<Segments> = Once::new();
 
-/// Loads segments and task state of CPU `cpu`, which is this one; exceptions that
-/// need a stack of their own use those of `stacks`. GS and FS bases are zeroed by it:
-/// the per-CPU area comes after.
-pub(crate) fn init(cpu: usize, stacks: &Tops) {
-    let tables = &TABLES[cpu];
-    let tss = tables.tss.call_once(|| {
-        let mut tss = TaskStateSegment::new();
-        for (index, top) in [
-            (IST_DOUBLE_FAULT, stacks.double_fault),
-            (IST_NMI, stacks.nmi),
-            (IST_MACHINE_CHECK, stacks.machine_check),
-            (IST_DEBUG, stacks.debug),
-        ] {
-            tss.interrupt_stack_table[usize::from(index)] = VirtAddr::new(top);
-        }
-        tss
-    });
-    let segments = tables.gdt.call_once(|| {
-        let mut table = GlobalDescriptorTable::new();
-        let code = table.append(Descriptor::kernel_code_segment());
-        let data = table.append(Descriptor::kernel_data_segment());
-        let tss = table.append(Descriptor::tss_segment(tss));
-        Segments {
-            table,
-            code,
-            data,
-            tss,
-        }
-    });
+/// Loads segments and task state on the boot CPU; exceptions that need a stack of
+/// their own use those of `stacks`. GS and FS bases are zeroed by it: the per-CPU area
+/// comes after.
+pub(crate) fn init_boot_cpu(stacks: &Tops) {
+    let tss = BOOT_TSS.call_once(|| task_state(stacks));
+    load(BOOT_SEGMENTS.call_once(|| segments(tss)));
+}
+
+/// As [`init_boot_cpu`], on another CPU, which keeps its tables for ever. They are made
+/// anew each time: a CPU that was given up has marked its task state as busy.
+pub(crate) fn init(stacks: &Tops) {
+    let tss = Box::leak(Box::new(task_state(stacks)));
+    load(Box::leak(Box::new(segments(tss))));
+}
+
+fn task_state(stacks: &Tops) -> TaskStateSegment {
+    let mut tss = TaskStateSegment::new();
+    for (index, top) in [
+        (IST_DOUBLE_FAULT, stacks.double_fault),
+        (IST_NMI, stacks.nmi),
+        (IST_MACHINE_CHECK, stacks.machine_check),
+        (IST_DEBUG, stacks.debug),
+    ] {
+        tss.interrupt_stack_table[usize::from(index)] = VirtAddr::new(top);
+    }
+    tss
+}
+
+fn segments(tss: &'static TaskStateSegment) -> Segments {
+    let mut table = GlobalDescriptorTable::new();
+    let code = table.append(Descriptor::kernel_code_segment());
+    let data = table.append(Descriptor::kernel_data_segment());
+    let tss = table.append(Descriptor::tss_segment(tss));
+    Segments {
+        table,
+        code,
+        data,
+        tss,
+    }
+}
+
+fn load(segments: &'static Segments) {
     segments.table.load();
     // SAFETY: the selector names the 64-bit code segment of the table just loaded.
     unsafe { CS::set_reg(segments.code) };

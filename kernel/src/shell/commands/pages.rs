@@ -147,6 +147,9 @@ fn without_interrupts<R>(look: impl FnOnce() -> R) -> R {
 
 pub(super) struct PtDump;
 
+/// The first address behind those that are none.
+const UPPER_HALF: u64 = 0xffff_8000_0000_0000;
+
 /// Leaves next to each other in both address spaces, alike in size and rights.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Run {
@@ -171,7 +174,7 @@ impl Command for PtDump {
 
     fn run(&self, args: &[&str], context: &mut Context<'_>) -> Result<Status, fmt::Error> {
         let (start, end) = match *args {
-            [] => (Some(0xffff_8000_0000_0000), Some(u64::MAX)),
+            [] => (Some(UPPER_HALF), Some(u64::MAX)),
             [start, end] => (number(start), number(end)),
             _ => (None, None),
         };
@@ -182,6 +185,11 @@ impl Command for PtDump {
         let mut open: Option<Run> = None;
         let mut at = start & !(PAGE_SIZE - 1);
         while at < end {
+            if !matches!(at >> 47, 0 | 0x1_ffff) {
+                // No address: the upper half comes next.
+                at = UPPER_HALF;
+                continue;
+            }
             let (level, pte) = without_interrupts(|| {
                 let entry = paging::walk(&Metal, Metal.root(), VirtAddr::new(at));
                 (entry.level, entry.pte)
