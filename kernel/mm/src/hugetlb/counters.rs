@@ -224,6 +224,18 @@ impl Pools {
         }
     }
 
+    /// Takes a free surplus folio out that waits to go, as [`Pools::remove`] does.
+    pub(super) fn remove_stuck<M: Machine>(&mut self, m: &M, node: NodeId) -> Option<Page> {
+        let before = self.stuck(node);
+        let head = self.remove(m, node, Kind::Surplus)?;
+        // With the surplus the number may have gone down already.
+        if self.stuck(node) == before && before > 0 {
+            self.nodes[node.index()].stuck -= 1;
+            self.stuck -= 1;
+        }
+        Some(head)
+    }
+
     /// Takes a free folio of `node` out of the pool for good, frozen, if there is one
     /// of that kind that nobody was promised.
     #[doc(alias = "remove_pool_hugetlb_folio")]

@@ -5,9 +5,9 @@ use super::counters::{Kind, is_free};
 use super::turns::Turns;
 use super::{Backing, Hstate, HugeTlb};
 use crate::addr::NodeId;
-use crate::buddy::check_populated;
 use crate::machine::Machine;
 use crate::page::{self, Memmap, Page, PageList, PageType};
+use crate::paging;
 use crate::vmemmap::{self, Fill};
 
 /// Folios demoted with one flush.
@@ -43,7 +43,7 @@ impl HugeTlb {
         };
         // The larger size first, as promotion does.
         let resize = h.resize.lock(m);
-        let target_resize = target.resize.lock(m);
+        let target_resize = target.resize.lock_inside(m, &resize);
         let mut done = 0;
         while done < count {
             let (mut folded, mut plain) = (PageList::new(), PageList::new());
@@ -105,7 +105,7 @@ impl HugeTlb {
             return 0;
         };
         let resize = h.resize.lock(m);
-        let small_resize = small.resize.lock(m);
+        let small_resize = small.resize.lock_inside(m, &resize);
         let mut done = 0;
         while done < count {
             let mut nodes = backing.nodes.online();
@@ -249,11 +249,12 @@ fn is_all_free<M: Machine>(
     parts(head, h, small).all(|part| {
         let pfn = memmap.pfn(part);
         // A section that is a hole has no struct pages to look at.
-        let there = !pfn.is_aligned(Memmap::SECTION) || check_populated(m, memmap, pfn).is_ok();
+        let there =
+            !pfn.is_aligned(Memmap::SECTION) || paging::leaf(m, m.root(), part.address()).is_some();
         there
             && part.page_type(m) == PageType::HUGETLB
             && is_free(m, part)
-            && page::folio_order(m, part) == small.order()
+            && page::folio_order_seen(m, part) == Some(small.order())
             && part.node(m) == node
     })
 }

@@ -35,6 +35,20 @@ impl ResizeLock {
     }
 
     pub(super) fn lock<M: Machine>(&self, m: &M) -> ResizeGuard<'_> {
+        self.lock_and(m, &|| ())
+    }
+
+    /// As [`ResizeLock::lock`], with the lock of a larger size held: whoever waits for that
+    /// one sees that this wait gets on.
+    pub(super) fn lock_inside<M: Machine>(
+        &self,
+        m: &M,
+        outer: &ResizeGuard<'_>,
+    ) -> ResizeGuard<'_> {
+        self.lock_and(m, &|| outer.progress(m))
+    }
+
+    fn lock_and<M: Machine>(&self, m: &M, progressed: &dyn Fn()) -> ResizeGuard<'_> {
         assert_no_lock_held(m);
         while self.held.swap(true, Ordering::Acquire) {
             let seen = self.progress.load(Ordering::Relaxed);
@@ -42,6 +56,7 @@ impl ResizeLock {
                 !self.held.load(Ordering::Relaxed) || self.progress.load(Ordering::Relaxed) != seen
             });
             m.touch_watchdog();
+            progressed();
         }
         ResizeGuard(self)
     }
@@ -96,7 +111,8 @@ impl HugeTlb {
         if wanted > 0 {
             let added = self.grow_locked(m, backing, h, &resize, node, wanted);
             if added < wanted {
-                self.log_shortfall(m, h, node, count, count - (wanted - added));
+                let reached = h.total(m).persistent() - others;
+                self.log_shortfall(m, h, node, count, reached);
             }
         } else {
             self.shrink_to(m, backing, h, &resize, node, target);

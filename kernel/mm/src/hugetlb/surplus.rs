@@ -28,7 +28,7 @@ impl HugeTlb {
         while h.pools.lock(m).any_stuck() {
             let remove = |pools: &mut Pools, node| {
                 let stuck = pools.stuck(node) > 0;
-                stuck.then(|| pools.remove(m, node, Kind::Surplus))?
+                stuck.then(|| pools.remove_stuck(m, node))?
             };
             let turns = Turns::new(backing, None, &h.next_to_shrink);
             let (taken, freed) = self.drain(m, backing, h, turns, BATCH, remove);

@@ -25,6 +25,17 @@ pub fn folio_order<M: Machine>(m: &M, head: Page) -> Order {
     }
 }
 
+/// [`folio_order`] for a reader who holds no reference: the block may change hands between
+/// the two loads, so the number may be no order at all. `None` then.
+pub fn folio_order_seen<M: Machine>(m: &M, head: Page) -> Option<Order> {
+    if !head.is_head(m) {
+        return Some(Order::PAGE);
+    }
+    u8::try_from(head.nth(1).private(m))
+        .ok()
+        .and_then(Order::new)
+}
+
 /// Base pages of the folio whose head is `head`.
 pub fn folio_nr_pages<M: Machine>(m: &M, head: Page) -> u64 {
     folio_order(m, head).pages()

@@ -31,7 +31,8 @@ pub use compound::{
 pub use compound_info::CompoundInfo;
 pub use flags::{Flags, PageType};
 pub use folio::{
-    folio_nr_pages, folio_order, folio_put, folio_ref_count, folio_try_get, folio_try_get_seen,
+    folio_nr_pages, folio_order, folio_order_seen, folio_put, folio_ref_count, folio_try_get,
+    folio_try_get_seen,
 };
 pub use geometry::{HEAD_PAGES, STRUCT_PAGE_SIZE, VMEMMAP_TAIL_MIN_ORDER, vmemmap_pages};
 pub use layout::{Page, clean_record, tail_record};

@@ -54,9 +54,9 @@ pub(crate) fn merge_compound<M: Machine>(m: &M, head: Page, from: Order, to: Ord
         let part = head.nth(n * to.pages());
         part.nth(1)
             .set_compound_infos(m, to.pages() - 1, CompoundInfo::tail(from));
-        part.nth(1).set_private(m, 0);
         // First: from here on it is a tail, whatever else it holds for a moment.
         part.set_compound_info(m, CompoundInfo::tail(from));
+        part.nth(1).set_private(m, 0);
         part.set_flags(m, Flags::empty().with_node(head.node(m)));
         part.set_page_type(m, PageType::NONE);
         part.set_index(m, 0);

@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write as _};
 
-use mm::addr::{PAGE_SIZE, Pfn, VirtAddr};
+use mm::addr::{Order, PAGE_SIZE, Pfn, VirtAddr};
 use mm::machine::Machine as _;
 use mm::page::{self, Flags, Page, PageType};
 use mm::paging::{self, Level, Pte, PteFlags};
@@ -108,14 +108,16 @@ impl Command for KPageFlags {
             }
             let at = MM.vmemmap.memmap().page(Pfn::new(pfn));
             let flags = stable_flags(at);
-            let head = MM.vmemmap.memmap().pfn(at.compound_head(&Metal));
+            let first = at.compound_head(&Metal);
+            let head = MM.vmemmap.memmap().pfn(first);
+            // No order: the block changed hands between two loads.
+            let order = page::folio_order_seen(&Metal, first).map_or(0, Order::get);
             writeln!(
                 context.io.out(),
-                "{pfn:#x} {flags:016x} node={} count={} head={:#x} order={} {}",
+                "{pfn:#x} {flags:016x} node={} count={} head={:#x} order={order} {}",
                 at.node(&Metal).get(),
                 at.ref_count(&Metal),
                 head.as_u64(),
-                page::folio_order(&Metal, at.compound_head(&Metal)),
                 letters(flags)
             )?;
         }
