@@ -29,6 +29,13 @@ struct Ending {
 
 const LIMIT: Duration = Duration::from_secs(300);
 
+/// What needs several processors.
+const SEVERAL: [&str; 3] = [
+    "selfcheck:stuck",
+    "selfcheck:stuck_in_a_job",
+    "selfcheck:panics_elsewhere",
+];
+
 pub(crate) fn trials(bench: &Arc<Bench>) -> Vec<Trial> {
     let panics = |selftest, firmware, says| Ending {
         selftest,
@@ -92,6 +99,30 @@ pub(crate) fn trials(bench: &Arc<Bench>) -> Vec<Trial> {
             Firmware::Uefi,
             &["Bail out!", "overflow of the boot stack"],
         ),
+        panics(
+            "selfcheck:stuck",
+            Firmware::Bios,
+            &[
+                "soft lockup - CPU#1 stuck for 10s: does not take a call",
+                "CPU: 1 stopped at 0xffffffff",
+                "CPU: 3 stopped at 0xffffffff",
+                "Bail out!",
+            ],
+        ),
+        panics(
+            "selfcheck:stuck_in_a_job",
+            Firmware::Uefi,
+            &[
+                "soft lockup - CPU#1 stuck for 10s in its part of a job",
+                "CPU: 2 stopped at 0xffffffff",
+                "Bail out!",
+            ],
+        ),
+        panics(
+            "selfcheck:panics_elsewhere",
+            Firmware::Bios,
+            &["on purpose, on CPU", "CPU: 0 stopped at", "Bail out!"],
+        ),
     ];
     let mut trials: Vec<Trial> = endings
         .into_iter()
@@ -117,6 +148,8 @@ fn run(
     limit: Duration,
 ) -> Result<(Ended, String), Error> {
     let mut machine = machine(bench, bench.images.get(firmware), firmware);
+    // The others have to be stopped.
+    machine.smp = if SEVERAL.contains(&selftest) { 4 } else { 1 };
     machine.command_line = Some(format!("selftest={selftest} init=poweroff"));
     let log = bench.log(name)?;
     let ended = end(&machine, limit, &log)?;

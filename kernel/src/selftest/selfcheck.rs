@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "breaks things")]
 
 use core::hint::black_box;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use ktest::{check_eq, fail, ktest, skip};
 use mm::machine::Machine as _;
@@ -60,14 +61,18 @@ ktest! { suite = selfcheck, manual = true;
     /// A CPU that does not take calls, which the one that waits for it notices.
     fn stuck() {
         several()?;
+        let deaf = AtomicBool::new(false);
         Metal.run_on_each(&|cpu| {
             if cpu == 1 {
                 let _ = irq::save();
+                deaf.store(true, Ordering::Release);
                 loop {
                     core::hint::spin_loop();
                 }
             }
             if cpu == 0 {
+                let deaf = || deaf.load(Ordering::Acquire);
+                Metal.wait_until("CPU 1 to go deaf", &mut || deaf());
                 Metal.on_each_cpu(&|| ());
             }
         });
