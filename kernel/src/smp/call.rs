@@ -79,7 +79,7 @@ pub(super) fn serve() {
         let caller = percpu::area(callers.trailing_zeros() as usize);
         callers &= callers - 1;
         let work = caller.work.load(Ordering::Relaxed).cast::<Work<'_>>();
-        // SAFETY: the caller stored a pointer to its reference before it set its bit,
+        // SAFETY: INV-10: the caller stored a pointer to its reference before it set its bit,
         // and waits, reference and closure alive, until `left` below says that this
         // CPU is done.
         let work = unsafe { *work };

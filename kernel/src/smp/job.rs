@@ -69,7 +69,7 @@ pub(super) fn idle() -> ! {
         }
         interrupts::enable();
         let work = WORK.load(Ordering::Relaxed).cast::<Work<'_>>();
-        // SAFETY: the announcer waits, reference and closure alive, until every CPU
+        // SAFETY: INV-10: the announcer waits, reference and closure alive, until every CPU
         // has said below that it is done.
         let work = unsafe { *work };
         work(percpu::cpu());
