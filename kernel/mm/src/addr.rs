@@ -274,6 +274,18 @@ impl VirtAddr {
         Self(bytes)
     }
 
+    /// Address 0, which no struct page and no descriptor has.
+    pub const NULL: Self = Self(0);
+
+    /// The address `bytes`, which was stored by this crate and is therefore canonical:
+    /// for paths on which a check would be measured too.
+    #[inline]
+    #[must_use]
+    pub(crate) const fn trusted(bytes: u64) -> Self {
+        debug_assert!(bytes >> 47 == 0 || bytes >> 47 == 0x1_ffff);
+        Self(bytes)
+    }
+
     /// The address in bytes.
     #[inline]
     #[must_use]

@@ -15,6 +15,7 @@
 mod check;
 mod compound;
 mod compound_info;
+pub mod encoding;
 mod flags;
 mod folio;
 mod geometry;
