@@ -47,8 +47,17 @@ pub(crate) fn end(options: Options<'_>, tested: Option<Run>) -> ! {
             irq::halt_forever()
         }
         Init::Bench => {
-            bench::run(options.bench);
-            exit::end(verdict)
+            let measured = bench::run(options.bench);
+            if let Err(pattern) = measured {
+                bench::complain(format_args!(
+                    "bench={pattern}: no such group; see bench=list"
+                ));
+            }
+            exit::end(if measured.is_ok() {
+                verdict
+            } else {
+                Verdict::Fail
+            })
         }
     }
 }

@@ -103,6 +103,22 @@ const SESSION: &[(&str, &[&str])] = &[
         "kpageflags 0",
         &["0x0 0000000100000000 node=0 count=0 head=0x0 order=0 reserved"],
     ),
+    (
+        "bench list",
+        &[
+            "bench: pools            instructions ",
+            "bench: readers          time ",
+        ],
+    ),
+    (
+        "bench comp*,calls",
+        &["bench: call of all CPUs", "bench: compound_head of a tail"],
+    ),
+    (
+        "bench calls,fast",
+        &["bench: fast: no such group; see bench list"],
+    ),
+    ("echo $?", &["2"]),
     ("poweroff", &[]),
 ];
 

@@ -17,24 +17,25 @@ const BATCH: u64 = 512;
 /// Rounds of each; the cheapest counts.
 const ROUNDS: usize = 3;
 
-/// All rows.
-pub(super) fn all() {
+/// Pools of every size by one folio and by a batch, HVO off and on.
+pub(super) fn resize() {
     let overhead = overhead();
-    let before = MM.hugetlb.optimizes();
     for h in MM.hugetlb.hstates() {
-        for on in [false, true] {
-            MM.hugetlb.set_optimize(on);
+        with_hvo_off_and_on(|on| {
             for count in [1, BATCH] {
                 pool(h, on, count, overhead);
             }
-        }
+        });
     }
+}
+
+fn with_hvo_off_and_on(mut run: impl FnMut(bool)) {
+    let before = MM.hugetlb.optimizes();
     for on in [false, true] {
         MM.hugetlb.set_optimize(on);
-        over_ask(on);
+        run(on);
     }
     MM.hugetlb.set_optimize(before);
-    compound_head(overhead);
 }
 
 /// What an operation took.
@@ -142,7 +143,11 @@ fn pool(h: &Hstate, on: bool, count: u64, overhead: u64) {
 
 /// Asks for all memory and a thousand pages more, which Linux builds have paid for
 /// with 35 times the instructions, or with a panic, when HVO was on.
-fn over_ask(on: bool) {
+pub(super) fn over_ask() {
+    with_hvo_off_and_on(over_ask_once);
+}
+
+fn over_ask_once(on: bool) {
     let Some(h) = MM.hugetlb.hstate(Order::PMD) else {
         return;
     };
@@ -169,7 +174,8 @@ fn over_ask(on: bool) {
 }
 
 /// Finds the head from every tail of a folio, with HVO on.
-fn compound_head(overhead: u64) {
+pub(super) fn compound_head() {
+    let overhead = overhead();
     let Some(h) = MM.hugetlb.hstate(Order::PMD) else {
         return;
     };

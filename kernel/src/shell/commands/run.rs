@@ -40,26 +40,31 @@ impl Command for Bench {
     }
 
     fn usage(&self) -> &'static str {
-        "[instructions | time]"
+        "[GLOB[,GLOB]... | instructions | time | list]"
     }
 
     fn about(&self) -> &'static str {
-        "measure what things cost, in ticks of the time stamp counter"
+        "measure what things cost, by groups; those that count instructions if none is named"
     }
 
     fn run(&self, args: &[&str], context: &mut Context<'_>) -> Result<Status, fmt::Error> {
-        let what = match *args {
-            [] | ["instructions"] => mm::cmdline::Bench::Instructions,
-            ["time"] => mm::cmdline::Bench::Time,
-            _ => {
+        let ([] | [_]) = args else {
+            writeln!(context.io.err(), "bench: too many arguments")?;
+            return Ok(2);
+        };
+        match bench::run(args.first().unwrap_or(&"instructions")) {
+            Ok(()) => Ok(0),
+            Err(pattern) => {
                 writeln!(
                     context.io.err(),
-                    "bench: instructions or time, not {args:?}"
+                    "bench: {pattern}: no such group; see bench list"
                 )?;
-                return Ok(2);
+                Ok(2)
             }
-        };
-        bench::run(what);
-        Ok(0)
+        }
+    }
+
+    fn complete(&self, _: &str, each: &mut dyn FnMut(&str)) {
+        bench::names().for_each(each);
     }
 }
