@@ -26,6 +26,8 @@ pub(crate) struct Attributes {
     /// Operations so far, of those that could fail by `probability`.
     seen: AtomicU64,
     random: AtomicU64,
+    /// Failures so far, of either way.
+    injected: AtomicU64,
 }
 
 /// A countdown that fails nothing.
@@ -48,6 +50,7 @@ impl Attributes {
             space: AtomicU64::new(0),
             seen: AtomicU64::new(0),
             random: AtomicU64::new(0x9e37_79b9_7f4a_7c15),
+            injected: AtomicU64::new(0),
         }
     }
 
@@ -68,8 +71,17 @@ impl Attributes {
     pub(crate) fn should_fail(&self) -> bool {
         // The usual case is two loads.
         let counting = self.countdown.load(Ordering::Relaxed) != NEVER;
-        (counting && self.count_down())
-            || (self.probability.load(Ordering::Relaxed) != 0 && self.by_chance())
+        let fails = (counting && self.count_down())
+            || (self.probability.load(Ordering::Relaxed) != 0 && self.by_chance());
+        if fails {
+            self.injected.fetch_add(1, Ordering::Relaxed);
+        }
+        fails
+    }
+
+    /// Operations that were made to fail, since start.
+    pub(crate) fn injected(&self) -> u64 {
+        self.injected.load(Ordering::Relaxed)
     }
 
     #[cold]

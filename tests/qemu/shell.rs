@@ -53,7 +53,14 @@ const SESSION: &[(&str, &[&str])] = &[
         &[],
     ),
     ("echo 13 > /proc/sys/vm/nr_hugepages", &[]),
-    ("grep -c fold /proc/vmstat", &["1"]),
+    (
+        "grep hvo_fold /proc/vmstat",
+        &["hvo_folded_blocks 12", "hvo_fold_fail 1\n"],
+    ),
+    (
+        "grep fail_huge /proc/vmstat",
+        &["fail_hugetlb_vmemmap_pte 1\n"],
+    ),
     ("grep hvo_saved_pages /proc/vmstat", &["hvo_saved_pages 84"]),
     (
         "cat /sys/kernel/debug/fail_hugetlb_vmemmap_pte/times",

@@ -70,6 +70,8 @@ pub struct Nodes {
     memmap: Memmap,
     /// One bit a node. Set at boot, before other CPUs run: relaxed.
     online: AtomicU64,
+    /// Allocations that failed. Relaxed: nothing hangs on it.
+    failed: AtomicU64,
 }
 
 impl Nodes {
@@ -89,6 +91,7 @@ impl Nodes {
             nodes,
             memmap,
             online: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
         }
     }
 
@@ -174,6 +177,27 @@ impl Nodes {
         buddy.alloc(m, order)
     }
 
+    /// Allocations that failed since start, because memory was short or by injection.
+    /// Those for huge pages, which leave the last pages alone, are not among them.
+    pub fn alloc_failures(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    fn try_alloc<M: Machine>(&self, m: &M, order: Order, placement: Placement) -> Option<Pfn> {
+        if m.inject(FailPoint::PageAlloc) {
+            return None;
+        }
+        let near = self.alloc_on(m, order, placement.node());
+        match placement {
+            Placement::Only(_) => near,
+            Placement::Prefer(first) => near.or_else(|| {
+                self.online()
+                    .filter(|node| *node != first)
+                    .find_map(|node| self.alloc_on(m, order, node))
+            }),
+        }
+    }
+
     fn alloc_on<M: Machine>(&self, m: &M, order: Order, node: NodeId) -> Option<Pfn> {
         self.get(node).buddy.lock(m).alloc(m, order)
     }
@@ -201,18 +225,11 @@ impl Nodes {
 impl<M: Machine> FrameSource<M> for Nodes {
     #[doc(alias = "__alloc_pages_noprof")]
     fn alloc(&self, m: &M, order: Order, placement: Placement) -> Option<Pfn> {
-        if m.inject(FailPoint::PageAlloc) {
-            return None;
+        let block = self.try_alloc(m, order, placement);
+        if block.is_none() {
+            self.failed.fetch_add(1, Ordering::Relaxed);
         }
-        let near = self.alloc_on(m, order, placement.node());
-        match placement {
-            Placement::Only(_) => near,
-            Placement::Prefer(first) => near.or_else(|| {
-                self.online()
-                    .filter(|node| *node != first)
-                    .find_map(|node| self.alloc_on(m, order, node))
-            }),
-        }
+        block
     }
 
     #[doc(alias = "__free_pages")]

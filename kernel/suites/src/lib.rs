@@ -19,6 +19,7 @@ pub mod compound_info;
 pub mod gigantic;
 pub mod gigantic_demote;
 pub mod hugetlb;
+pub mod hugetlb_events;
 pub mod hugetlb_pool;
 pub mod hvo;
 pub mod hvo_faults;
@@ -73,6 +74,7 @@ macro_rules! for_each_suite {
             counters_follow_the_model, overcommit_fills_up, second_chunk_is_all_or_nothing,
             copy_on_write_without_a_folio, stuck_surplus_goes, promises_are_kept,
             surplus_is_made_where_bound, targets_by_node }
+        $each! { hugetlb_events: pools, demote }
         $crate::for_each_smp_suite! { $each }
         $each! { vmemmap_audit: finds_nothing, notices_damage }
     };

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use mm::addr::{NodeId, Order, Pfn};
 use mm::frames::Placement;
-use mm::hugetlb::{FaultError, Hstate, MapFlags, Mapping, Promise, Sharing, Slot};
+use mm::hugetlb::{Event, FaultError, Hstate, MapFlags, Mapping, Promise, Sharing, Slot};
 use mm::machine::{FailPoint, Machine};
 use mm::page::{Page, PageType};
 use proptest::prelude::*;
@@ -365,6 +365,8 @@ struct Run<'a> {
     stamps: BTreeMap<Pfn, u64>,
     next_stamp: u64,
     frames: u64,
+    /// Mappings that were not made, touches that found nothing.
+    refused: [u64; 2],
 }
 
 impl<'a> Run<'a> {
@@ -383,6 +385,7 @@ impl<'a> Run<'a> {
             stamps: BTreeMap::new(),
             next_stamp: 1,
             frames: frames(w),
+            refused: [0; 2],
         };
         run.check();
         run
@@ -562,6 +565,7 @@ impl<'a> Run<'a> {
             w.mm.hugetlb.map(&w.m, w.mm.backing(), self.h, flags, slots)
         });
         let is_ok = made.is_ok();
+        self.refused[0] += u64::from(!is_ok);
         if let Ok(map) = made {
             let places = vec![slot; places];
             self.maps.push(Owned { map, flags, places });
@@ -624,6 +628,7 @@ impl<'a> Run<'a> {
         let read = w.m.on_cpu(cpu, || owned.map.touch(place));
         let Ok(head) = read else {
             assert_eq!(read, Err(FaultError::NoFolio));
+            self.refused[1] += 1;
             let promised = old == Slot::Reserved && !only;
             assert!(!promised, "a promise was broken");
             return expected.is_none();
@@ -658,6 +663,7 @@ impl<'a> Run<'a> {
         let written = w.m.on_cpu(cpu, || owned.map.write(place));
         let Ok(head) = written else {
             assert_eq!(written, Err(FaultError::NoFolio));
+            self.refused[1] += 1;
             assert!(copies, "a write that needs no folio fails");
             return expected.is_none();
         };
@@ -772,6 +778,9 @@ impl<'a> Run<'a> {
             promised += owned.map.reserved();
         }
         assert_eq!(now.resv, promised, "promises that nobody has, or too few");
+        let events = self.w.mm.hugetlb.events();
+        let counted = [Event::ReserveFail, Event::TouchFail].map(|event| events.get(event));
+        assert_eq!(counted, self.refused, "mappings and touches refused");
         for (pfn, stamp) in &self.stamps {
             let head = self.w.memmap().page(*pfn);
             used[self.node_of(head)] += 1;

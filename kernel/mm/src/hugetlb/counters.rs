@@ -326,9 +326,9 @@ impl Pools {
         }
     }
 
-    /// Whether any surplus folio waits for memory to go.
-    pub(super) const fn any_stuck(&self) -> bool {
-        self.stuck > 0
+    /// Surplus folios that wait for memory to go, of all nodes.
+    pub(super) const fn total_stuck(&self) -> u64 {
+        self.stuck
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::counters::{Kind, is_free};
 use super::turns::Turns;
-use super::{Backing, Hstate, HugeTlb};
+use super::{Backing, Event, Hstate, HugeTlb};
 use crate::addr::NodeId;
 use crate::machine::Machine;
 use crate::page::{self, Memmap, Page, PageList, PageType};
@@ -84,6 +84,7 @@ impl HugeTlb {
             resize.progress(m);
             target_resize.progress(m);
             if demoted < taken {
+                self.events.count(Event::DemoteFail, taken - demoted);
                 break;
             }
         }
@@ -117,6 +118,7 @@ impl HugeTlb {
             let Some(head) = head else { break };
             if !self.merge(m, backing, h, small, head) {
                 self.admit_parts(m, small, head, h);
+                self.events.count(Event::PromoteFail, 1);
                 break;
             }
             h.pools.lock(m).add(m, head, Kind::Persistent);

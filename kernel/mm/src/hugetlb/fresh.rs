@@ -2,7 +2,7 @@
 //! them is in a pool, and no lock is held.
 
 use super::turns::Turns;
-use super::{Backing, Hstate, HugeTlb};
+use super::{Backing, Event, Hstate, HugeTlb};
 use crate::addr::Pfn;
 use crate::frames::FrameSource;
 use crate::machine::Machine;
@@ -59,9 +59,12 @@ impl HugeTlb {
             let block = backing.nodes.alloc_above_watermark(m, h.order(), node);
             if let Some(block) = block {
                 batch.push(m, prep(m, backing, h, block));
+            } else {
+                self.events.count(Event::AllocFail, 1);
             }
             block.is_some()
         });
+        self.events.count(Event::AllocSuccess, batch.len());
         self.fold_batch(m, backing, h, &batch);
         let mut next = batch.first();
         while let Some(head) = next {
@@ -83,7 +86,8 @@ impl HugeTlb {
     ) {
         if self.optimizes() && !batch.is_empty() {
             let Backing { nodes, vmemmap } = backing;
-            vmemmap.optimize_folios(m, nodes, batch, h.order());
+            let folded = vmemmap.optimize_folios(m, nodes, batch, h.order());
+            self.events.count(Event::FoldFail, batch.len() - folded);
         }
     }
 
@@ -119,6 +123,7 @@ impl HugeTlb {
             freed += restored;
             if restored == 0 {
                 // Nothing can be gained by trying again now.
+                self.events.count(Event::RestoreFail, folded.len());
                 let mut pools = h.pools.lock(m);
                 while let Some(head) = folded.pop(m) {
                     pools.add_stuck(m, head);

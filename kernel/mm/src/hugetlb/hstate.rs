@@ -84,6 +84,11 @@ impl Hstate {
         self.pools.lock(m).resv()
     }
 
+    /// Free surplus folios that wait for memory to go, of all nodes.
+    pub fn stuck<M: Machine>(&self, m: &M) -> u64 {
+        self.pools.lock(m).total_stuck()
+    }
+
     /// The most surplus folios that may be made for mappings.
     #[doc(alias = "nr_overcommit_hugepages")]
     pub fn overcommit<M: Machine>(&self, m: &M) -> u64 {

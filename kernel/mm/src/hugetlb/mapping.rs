@@ -5,7 +5,7 @@
 //! it when the place is discarded or the mapping dropped. There are no user processes
 //! here: the content of a folio is what its last owner left.
 
-use super::{Backing, Hstate, HugeTlb, NoMemory};
+use super::{Backing, Event, Hstate, HugeTlb, NoMemory};
 use crate::frames::Placement;
 use crate::machine::Machine;
 use crate::page::{self, Page};
@@ -128,7 +128,8 @@ impl HugeTlb {
         let slot = match flags.promise {
             Promise::Reserve => {
                 let near = flags.bound.unwrap_or_else(|| Placement::local(m));
-                self.reserve(m, backing, h, near, slots.len() as u64)?;
+                self.reserve(m, backing, h, near, slots.len() as u64)
+                    .inspect_err(|_| self.events.count(Event::ReserveFail, 1))?;
                 Slot::Reserved
             }
             Promise::NoReserve => Slot::Empty,
@@ -168,14 +169,14 @@ impl<'a, M: Machine> Mapping<'a, M> {
     pub fn touch(&mut self, n: usize) -> Result<Page, FaultError> {
         let (hugetlb, m, h) = (self.hugetlb, self.m, self.h);
         let near = self.near();
-        let slot = self.slots.get_mut(n).ok_or(FaultError::OutOfRange(n))?;
+        let slot = self.slots.get(n).ok_or(FaultError::OutOfRange(n))?;
         let head = match *slot {
             Slot::Present(head) => return Ok(head),
             Slot::Reserved => hugetlb.take_promised(m, self.backing, h, near),
             Slot::Empty => hugetlb.take_or_make(m, self.backing, h, near),
         };
-        let head = head.ok_or(FaultError::NoFolio)?;
-        *slot = Slot::Present(head);
+        let head = self.found(head)?;
+        self.slots[n] = Slot::Present(head);
         Ok(head)
     }
 
@@ -191,10 +192,8 @@ impl<'a, M: Machine> Mapping<'a, M> {
         if self.flags.sharing == Sharing::Shared || old.ref_count(m) == 1 {
             return Ok(old);
         }
-        let copy = self
-            .hugetlb
-            .take_or_make(m, self.backing, h, self.near())
-            .ok_or(FaultError::NoFolio)?;
+        let copy = self.hugetlb.take_or_make(m, self.backing, h, self.near());
+        let copy = self.found(copy)?;
         let memmap = self.backing.vmemmap.memmap();
         let (from, to) = (memmap.pfn(old), memmap.pfn(copy));
         for n in 0..h.order().pages() {
@@ -252,6 +251,13 @@ impl<'a, M: Machine> Mapping<'a, M> {
             flags: self.flags.no_reserve(),
             slots,
         }
+    }
+
+    fn found(&self, head: Option<Page>) -> Result<Page, FaultError> {
+        head.ok_or_else(|| {
+            self.hugetlb.events.count(Event::TouchFail, 1);
+            FaultError::NoFolio
+        })
     }
 
     fn near(&self) -> Placement {

@@ -11,6 +11,7 @@
 mod boot;
 mod counters;
 mod demote;
+mod events;
 mod fresh;
 mod hstate;
 mod map;
@@ -23,6 +24,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 pub use boot::BootBlocks;
 pub use counters::Counts;
+pub use events::{Event, Events};
 pub use hstate::{Hstate, SizeName};
 pub use map::{map_folio, unmap_folio};
 pub use mapping::{FaultError, MapFlags, Mapping, Promise, Sharing, Slot};
@@ -44,6 +46,7 @@ pub struct HugeTlb {
     optimize: AtomicBool,
     /// Whether there can be 1 GiB folios. Set at boot.
     gigantic: AtomicBool,
+    events: Events,
 }
 
 /// What huge pages are made from: the free memory and the memmap.
@@ -69,6 +72,7 @@ impl HugeTlb {
             hstates: [Hstate::new(Order::PMD), Hstate::new(Order::PUD)],
             optimize: AtomicBool::new(false),
             gigantic: AtomicBool::new(false),
+            events: Events::new(),
         }
     }
 
@@ -89,6 +93,12 @@ impl HugeTlb {
     /// Turns HVO on or off for folios allocated later; others stay as they are.
     pub fn set_optimize(&self, on: bool) {
         self.optimize.store(on, Ordering::Relaxed);
+    }
+
+    /// What did not go as asked, since start.
+    #[must_use]
+    pub const fn events(&self) -> &Events {
+        &self.events
     }
 
     /// The sizes this machine has, smallest first.

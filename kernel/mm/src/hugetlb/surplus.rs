@@ -25,7 +25,7 @@ impl HugeTlb {
     /// before; how many went.
     pub fn retry_surplus<M: Machine>(&self, m: &M, backing: Backing<'_>, h: &Hstate) -> u64 {
         let mut gone = 0;
-        while h.pools.lock(m).any_stuck() {
+        while h.stuck(m) > 0 {
             let remove = |pools: &mut Pools, node| {
                 let stuck = pools.stuck(node) > 0;
                 stuck.then(|| pools.remove_stuck(m, node))?

@@ -7,6 +7,7 @@ mod hugepages;
 mod nodes;
 mod proc;
 mod vm;
+mod vmstat;
 
 use mm::addr::NodeId;
 use shell::Files;

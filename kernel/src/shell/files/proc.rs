@@ -1,11 +1,11 @@
 //! `/proc`: what memory there is and how it is used.
 
 use mm::addr::{NodeId, Order};
-use mm::machine::Machine as _;
 use mm::memblock::Kind;
 use shell::Files;
 
 use super::vm::default_hstate;
+use super::vmstat;
 use crate::metal::Metal;
 use crate::state::{self, MM};
 
@@ -43,30 +43,7 @@ pub(super) fn add_to(files: &mut Files<'static>) {
         kib(out, "Hugetlb:", hugetlb)?;
         Ok(())
     });
-    // `name value` a line. Below those that Linux has: what folding saves and costs, and
-    // what translations cost, over all CPUs.
-    files.read_only("/proc/vmstat", |_, out| {
-        let ledger = MM.vmemmap.ledger().totals();
-        let tlb: mm::machine::TlbCounts = (0..Metal.cpus()).map(|cpu| Metal.tlb_counts(cpu)).sum();
-        for (name, value) in [
-            ("nr_free_pages", MM.nodes.total_free(&Metal)),
-            ("nr_memmap_pages", ledger.pages),
-            ("nr_memmap_boot_pages", ledger.boot_pages),
-            ("nr_tlb_remote_flush", tlb.rounds),
-            ("nr_tlb_remote_flush_received", tlb.received),
-            ("nr_tlb_local_flush_all", tlb.all),
-            ("nr_tlb_local_flush_one", tlb.pages),
-            ("nr_tlb_ipis", tlb.sent),
-            ("hvo_folded_blocks", ledger.folded),
-            ("hvo_saved_pages", ledger.saved),
-            ("hvo_table_pages", ledger.tables),
-            ("hvo_shared_tail_pages", ledger.tails),
-            ("hvo_flushes", ledger.flushes),
-        ] {
-            writeln!(out, "{name} {value}")?;
-        }
-        Ok(())
-    });
+    vmstat::add_to(files);
     // Free blocks of each order from 0 on, six columns each.
     files.read_only("/proc/buddyinfo", |_, out| {
         for node in MM.nodes.online() {
