@@ -73,7 +73,10 @@ fn every_flush_is_paid() -> Outcome {
 macro_rules! on_metal {
     ($suite:ident: $($case:ident),* $(,)?) => {
         ktest::ktest! { suite = $suite;
-            $( fn $case() { suites::$suite::$case(&state::env())?; } )*
+            $( fn $case() {
+                suites::requires::check(stringify!($suite), stringify!($case))?;
+                suites::$suite::$case(&state::env())?;
+            } )*
         }
     };
 }

@@ -33,7 +33,7 @@ pub fn one_frame_is_its_own<M: Machine>(env: &Env<'_, M>) -> Outcome {
 }
 
 fn look<M: Machine>(env: &Env<'_, M>, head: Page) -> Outcome {
-    let tail = env.mm.vmemmap.existing_tail(head.node(env.m), Order::PUD);
+    let tail = env.tail_of(head, Order::PUD);
     for n in 0..vmemmap_pages(Order::PUD) {
         let at = head.address().offset(n * PAGE_SIZE);
         let entry = paging::walk(env.m, env.m.root(), at);

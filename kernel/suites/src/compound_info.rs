@@ -1,39 +1,54 @@
-//! The mask in compound_info, and the folio functions on top of it.
+//! The word in compound_info, and the folio functions on top of it.
 
 use ktest::{Outcome, check, check_eq};
-use mm::addr::{Order, VirtAddr};
+use mm::addr::{Order, Pfn, VirtAddr};
 use mm::machine::Machine;
-use mm::page::{self, CompoundInfo, vmemmap_pages};
+use mm::page::encoding::{Chosen, Encoding};
+use mm::page::{self, CompoundInfo, Memmap, STRUCT_PAGE_SIZE, Shape, vmemmap_pages};
 
 use crate::Env;
 
-/// The values for orders 7, 9, 18 and 22 that Linux has, and the rule for all.
+/// The words for orders 7, 9, 18 and 22 as Linux has them, for a head at 3/4 of the
+/// alignment of the largest.
 pub fn matches_the_table<M: Machine>(_env: &Env<'_, M>) -> Outcome {
+    let memmap = Memmap::new(VirtAddr::new(0xffff_ea00_0000_0000));
+    let head = memmap.page(Pfn::new(3 << 22));
     for (order, pages, info) in [
         (7, 2, 0xffff_ffff_ffff_e001),
         (9, 8, 0xffff_ffff_ffff_8001),
         (18, 4096, 0xffff_ffff_ff00_0001),
         (22, 65536, 0xffff_ffff_f000_0001),
     ] {
-        check_eq!(CompoundInfo::tail(Order::of(order)).raw(), info);
-        check_eq!(vmemmap_pages(Order::of(order)), pages);
+        let expected = match Chosen::NAME {
+            "mask" => info,
+            "order" => u64::from(order) << 1 | 1,
+            _ => head.address().as_u64() | 1,
+        };
+        check_eq!(CompoundInfo::tail(head, Order::of(order)).raw(), expected);
+        check_eq!(
+            vmemmap_pages(Order::of(order)),
+            pages * STRUCT_PAGE_SIZE / 64
+        );
     }
+    Ok(())
+}
+
+/// Of a block that is nowhere but in this test's memory, each page's word leads home.
+pub fn leads_to_the_head<M: Machine>(_env: &Env<'_, M>) -> Outcome {
+    let memmap = Memmap::new(VirtAddr::new(0xffff_ea00_0000_0000));
     for order in Order::range_inclusive(Order::of(1), Order::MAX) {
-        let info = CompoundInfo::tail(order);
+        let head = memmap.page(Pfn::new(3 * order.pages()));
+        let info = CompoundInfo::tail(head, order);
         check!(info.is_tail());
-        check_eq!(info.order(), Some(order));
-        let bytes = order.pages() * 64;
-        let head = VirtAddr::new(0xffff_ea00_0000_0000 + 3 * bytes);
-        for offset in [64, bytes / 2, bytes - 64] {
-            check_eq!(
-                info.head_address(head.offset(offset)),
-                head,
-                "order {order}"
-            );
+        let load = |_| info.raw();
+        for n in [1, order.pages() / 2, order.pages() - 1] {
+            let tail = head.nth(n).address();
+            let found = Chosen::folio::<Shape>(&load, tail);
+            check_eq!(found, head.address(), "tail {n} of order {order}");
         }
     }
-    let own = VirtAddr::new(0xffff_ea00_dead_bec0);
-    check_eq!(CompoundInfo::NONE.head_address(own), own);
+    let own = memmap.page(Pfn::new(12_345)).address();
+    check_eq!(Chosen::folio::<Shape>(&|_| 0, own), own);
     Ok(())
 }
 

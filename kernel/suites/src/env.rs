@@ -7,6 +7,7 @@ use mm::addr::{NodeId, Order, Pfn, VirtAddr};
 use mm::frames::{FrameSource, Placement};
 use mm::hugetlb::{Backing, Hstate};
 use mm::machine::Machine;
+use mm::page::encoding::Sharing;
 use mm::page::{self, Page};
 use mm::paging;
 use mm::system::Mm;
@@ -177,6 +178,16 @@ impl<'a, M: Machine> Env<'a, M> {
         head.nth(n * page::HEAD_PAGES)
     }
 
+    /// What the entries of tails of a folded block lead to: the node's shared page, or
+    /// where this build shares within a folio only, the head's frame.
+    pub fn tail_of(&self, head: Page, order: Order) -> Option<Pfn> {
+        if page::SHARES_ACROSS_NODE {
+            self.mm.vmemmap.existing_tail(head.node(self.m), order)
+        } else {
+            self.frame_of(head)
+        }
+    }
+
     /// The pools of `order`, or a skip.
     pub fn hstate(&self, order: Order) -> Result<&'a Hstate, Stop> {
         match self.mm.hugetlb.hstate(order) {
@@ -191,16 +202,27 @@ impl<'a, M: Machine> Env<'a, M> {
         let node = head.node(self.m);
         for n in 1..order.pages() {
             let tail = head.nth(n);
+            // In a frame that is the head's, shown again, its count is, too.
+            let shown = self.shows_head(head, n);
+            let count = if shown { head.ref_count(self.m) } else { 0 };
             let good = tail.is_tail(self.m)
                 && !tail.is_head(self.m)
                 && tail.compound_head(self.m) == head
-                && tail.ref_count(self.m) == 0
+                && tail.ref_count(self.m) == count
                 && tail.node(self.m) == node;
             if !good {
                 ktest::fail!("tail {n} of order {order}: {:x?}", tail.record(self.m));
             }
         }
         Ok(())
+    }
+
+    /// Whether the struct page of page `n` of the block at `head` is the head's, mapped
+    /// again: a fake head.
+    fn shows_head(&self, head: Page, n: u64) -> bool {
+        page::HVO == Ok(Sharing::WithinFolio)
+            && n.is_multiple_of(page::HEAD_PAGES)
+            && mm::vmemmap::is_optimized(self.m, head)
     }
 
     /// The first and second online node, or a skip.

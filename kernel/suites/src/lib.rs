@@ -24,8 +24,10 @@ pub mod hugetlb_pool;
 pub mod hvo;
 pub mod hvo_faults;
 pub mod hvo_orders;
+pub mod layout;
 pub mod memory_map;
 pub mod paging;
+pub mod requires;
 mod smp;
 pub mod vmemmap;
 pub mod vmemmap_audit;
@@ -49,7 +51,8 @@ macro_rules! for_each_suite {
             every_flush_is_spent }
         $each! { vmemmap: base_is_aligned, round_trips, holes_are_not_mapped, misaligned_base_is_found,
             order_bounds, is_mapped_by_leaves }
-        $each! { compound_info: matches_the_table, head_of_every_page, counts_load_first, folio_size }
+        $each! { compound_info: matches_the_table, leads_to_the_head, head_of_every_page, counts_load_first, folio_size }
+        $each! { layout: frames_are_alike_where_it_says, folds_or_refuses, tails_show_the_head_or_not }
         $each! { gigantic:
             accounting_is_exact, fails_each_allocation, flags_of_every_page, mapped_data_survives,
             order_15, order_16, order_17, order_18, order_19, order_20, order_21, order_22 }

@@ -83,17 +83,32 @@ pub(super) const fn span(level: u8) -> u64 {
     0x1000 << (9 * (level - 1))
 }
 
-/// The 64 bytes that every struct page in a shared tail page must be.
-pub(super) const fn tail_record(node: NodeId, order: Order) -> [u64; 8] {
-    let flags = (node.get() as u64) << 58;
+/// Whether folded blocks of an order share one frame of tails on a node.
+pub(super) const SHARED_TAILS: bool = cfg!(any(encoding = "mask", encoding = "order"));
+
+/// What a tail of a block of `order` with head `head` has in its second word.
+pub(super) const fn tail_info(head: VirtAddr, order: Order) -> u64 {
+    if cfg!(encoding = "order") {
+        return order.get() as u64 * 2 + 1;
+    }
+    if cfg!(not(encoding = "mask")) {
+        return head.as_u64() + 1;
+    }
     let mut mask = u64::MAX;
     let mut bit = 0;
     while bit < order.get() as u32 + 6 {
         mask &= !(1 << bit);
         bit += 1;
     }
+    mask | 1
+}
+
+/// The 64 bytes that every struct page in a shared tail page must be.
+pub(super) const fn tail_record(node: NodeId, order: Order) -> [u64; 8] {
+    let flags = (node.get() as u64) << 58;
+    let info = tail_info(VirtAddr::new(0), order);
     // Map count -1 in the low half of the seventh word, count 0 in the high half.
-    [flags, mask | 1, 0, 0, 0, 0, 0x0000_0000_ffff_ffff, 0]
+    [flags, info, 0, 0, 0, 0, 0x0000_0000_ffff_ffff, 0]
 }
 
 /// What the audit needs of a struct page.

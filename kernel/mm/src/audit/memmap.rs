@@ -1,7 +1,8 @@
 //! The walk over the struct pages and what maps them, section by section.
 
 use super::layout::{
-    ENTRIES, Entry, MIN_FOLDED, RECORD_BYTES, RECORDS, Record, SECTION_PAGES, span, tail_record,
+    ENTRIES, Entry, MIN_FOLDED, RECORD_BYTES, RECORDS, Record, SECTION_PAGES, SHARED_TAILS, span,
+    tail_info,
 };
 use super::{At, Audit, Check, Input};
 use crate::addr::{NodeId, Order, PAGE_SIZE, Pfn, PfnRange, PhysAddr, VirtAddr};
@@ -11,6 +12,10 @@ use crate::vmemmap::RamRange;
 /// The compound page that the walk is in the middle of.
 #[derive(Clone, Copy)]
 struct Block {
+    /// Address of the head's struct page.
+    head: VirtAddr,
+    /// The frame that it lies in.
+    head_frame: Pfn,
     /// First frame behind it.
     end: Pfn,
     node: NodeId,
@@ -117,7 +122,12 @@ impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R
         if rights != Entry::TAIL {
             report.find(Check::TailRights, At::Virt(at), Entry::TAIL, rights);
         }
-        let Some(tail) = self.audit.rows.tail(block.node, block.order) else {
+        let tail = if SHARED_TAILS {
+            self.audit.rows.tail(block.node, block.order)
+        } else {
+            Some(block.head_frame)
+        };
+        let Some(tail) = tail else {
             return;
         };
         if entry.present() && entry.frame() == tail {
@@ -151,7 +161,7 @@ impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R
                     .audit
                     .reader
                     .record_at(at.offset(offset(here.offset(1))));
-                let order = self.compound(here, &record, second.order());
+                let order = self.compound(here, &record, second.order(), at.pfn());
                 let tails_end = here.offset(order.pages()).min(end);
                 for tail in here.offset(1).as_u64()..tails_end.as_u64() {
                     let tail = Pfn::new(tail);
@@ -214,7 +224,13 @@ impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R
     }
 
     /// A head; the compound page's order, 0 if that is bad.
-    fn compound(&mut self, head: Pfn, record: &Record, order: Option<Order>) -> Order {
+    fn compound(
+        &mut self,
+        head: Pfn,
+        record: &Record,
+        order: Option<Order>,
+        head_frame: Pfn,
+    ) -> Order {
         self.block = None;
         let Some(order) = self.shape(head, record, order) else {
             return Order::PAGE;
@@ -230,7 +246,8 @@ impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R
         let folded = record.folded();
         if folded {
             self.audit.report.folded += 1;
-            if order.get() < MIN_FOLDED || self.audit.rows.tail(node, order).is_none() {
+            let no_tail = SHARED_TAILS && self.audit.rows.tail(node, order).is_none();
+            if order.get() < MIN_FOLDED || no_tail {
                 self.audit
                     .report
                     .find(Check::NoTail, at, 1, u64::from(order.get()));
@@ -238,6 +255,8 @@ impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R
         }
         let end = head.offset(order.pages());
         self.block = Some(Block {
+            head: self.audit.reader.address(head),
+            head_frame,
             end,
             node,
             order,
@@ -266,7 +285,7 @@ impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R
     }
 
     fn check_tail(&mut self, block: Block, record: &Record, pfn: Pfn) {
-        let expected = tail_record(block.node, block.order)[1];
+        let expected = tail_info(block.head, block.order);
         if record.info != expected {
             let at = At::Virt(self.audit.reader.address(pfn));
             self.audit

@@ -68,6 +68,14 @@ impl HugeTlb {
             }
             let Backing { nodes, vmemmap } = backing;
             let (from, to) = (h.order(), target.order());
+            if !page::SHARES_ACROSS_NODE {
+                // No tail of theirs can be another folio's: the long way.
+                let restored = vmemmap.restore_folios(m, nodes, &folded, from, Fill::Tails);
+                for _ in 0..restored {
+                    let head = folded.pop(m).expect("restored from the front");
+                    plain.push(m, head);
+                }
+            }
             let mut demoted = vmemmap.demote_folios(m, nodes, &folded, from, to);
             for _ in 0..demoted {
                 let head = folded.pop(m).expect("demoted from the front");
@@ -142,12 +150,14 @@ impl HugeTlb {
         let (from, to) = (h.order(), small.order());
         let folded = |part: &Page| vmemmap::is_optimized(m, *part);
         let mut mixed = parts(head, h, small).any(|part| folded(&part) != folded(&head));
-        if mixed {
+        if mixed && page::SHARES_ACROSS_NODE {
             self.fold_parts(m, backing, small, head, h);
             mixed = !parts(head, h, small).all(|part| folded(&part));
         }
-        if mixed {
-            // The switch is off, or memory is short: all unfolded will do as well.
+        if mixed || (folded(&head) && !page::SHARES_ACROSS_NODE) {
+            // The switch is off, or memory is short: all unfolded will do as well. So it
+            // must be where no tail can become another folio's.
+
             let mut list = PageList::new();
             parts(head, h, small)
                 .filter(folded)

@@ -80,7 +80,7 @@ impl HugeTlb {
     /// and a memmap in which their tails find the head. Call once at boot.
     #[doc(alias = "hugetlb_init")]
     pub fn init<M: Machine>(&self, m: &M, memmap: Memmap) {
-        let gigantic = m.has_gbpages() && memmap.max_aligned_order() >= Some(Order::PUD);
+        let gigantic = m.has_gbpages() && memmap.max_folio_order() >= Some(Order::PUD);
         self.gigantic.store(gigantic, Ordering::Relaxed);
     }
 

@@ -12,14 +12,14 @@ use crate::machine::Machine;
 /// folded needs no more, because the other tails are about to be replaced.
 ///
 /// The caller owns the block, frozen (count 0); `order` is at least 1, and at most
-/// [`Memmap::max_aligned_order`](super::Memmap::max_aligned_order).
+/// [`Memmap::max_folio_order`](super::Memmap::max_folio_order).
 #[doc(alias = "prep_compound_page")]
 pub fn prep_compound_head<M: Machine>(m: &M, head: Page, order: Order) {
     debug_assert!(order > Order::PAGE);
     head.set_flags(m, head.flags(m).with(Flags::HEAD));
     let tails = order.pages().min(HEAD_PAGES) - 1;
     head.nth(1)
-        .set_compound_infos(m, tails, CompoundInfo::tail(order));
+        .set_compound_infos(m, tails, CompoundInfo::tail(head, order));
     head.nth(1).set_private(m, u64::from(order.get()));
 }
 
@@ -29,7 +29,7 @@ pub fn prep_compound_head<M: Machine>(m: &M, head: Page, order: Order) {
 pub fn prep_compound_tails<M: Machine>(m: &M, head: Page, order: Order) {
     let tails = order.pages().saturating_sub(HEAD_PAGES);
     head.nth(HEAD_PAGES)
-        .set_compound_infos(m, tails, CompoundInfo::tail(order));
+        .set_compound_infos(m, tails, CompoundInfo::tail(head, order));
 }
 
 /// Undoes [`prep_compound_head`]: the pages of the first frame of the memmap are

@@ -1,10 +1,39 @@
-//! How large struct pages are, and how many frames they fill.
+//! How large the kernel's struct pages are, what this build can share of them, and how
+//! many frames they fill.
 
+use super::encoding::{
+    Chosen, Encoding, MemoryModel, PageShape, Refusal, Sharing, Support, support,
+};
 use crate::addr::{Order, PAGE_SHIFT, PAGE_SIZE};
 
-/// Size of a struct page in bytes: a power of two, or HVO could not be.
+/// The kernel's struct page, picked by `TAILFOLD_LAYOUT`.
+#[cfg(page_size = "64")]
+pub type Shape = super::encoding::Bytes64;
+/// The kernel's struct page, picked by `TAILFOLD_LAYOUT`.
+#[cfg(page_size = "56")]
+pub type Shape = super::encoding::Bytes56;
+#[cfg(not(any(page_size = "64", page_size = "56")))]
+compile_error!("TAILFOLD_LAYOUT: the kernel's struct pages have 64 bytes, or 56 (pointer-56)");
+
+/// What this build's combination can do. One that cannot be does not compile.
+const SUPPORT: Support = match support::<Chosen, Shape>(MemoryModel::SparsememVmemmap) {
+    Ok(support) => support,
+    Err(refusal) => panic!("{}", refusal.reason()),
+};
+const _: () = assert!(
+    !Chosen::DESCRIPTOR,
+    "TAILFOLD_LAYOUT: the data of the kernel's folios are in its struct pages; memdesc has a memory map of its own, mm::memdesc"
+);
+
+/// What HVO shares in this build, or why there is none.
+pub const HVO: Result<Sharing, Refusal> = SUPPORT.hvo;
+
+/// Whether tails of all folios of an order are one frame.
+pub const SHARES_ACROSS_NODE: bool = matches!(HVO, Ok(Sharing::AcrossNode));
+
+/// Size of a struct page in bytes.
 #[doc(alias = "sizeof(struct page)")]
-pub const STRUCT_PAGE_SIZE: u64 = 64;
+pub const STRUCT_PAGE_SIZE: u64 = Shape::SIZE;
 
 /// Struct pages that fit in one frame, and so stay private to a folded block:
 /// the head and the first 63 tails.

@@ -4,9 +4,10 @@ use core::fmt;
 use core::mem::offset_of;
 
 use super::compound_info::CompoundInfo;
+use super::encoding::{Chosen, Encoding, Sharing};
 use super::flags::{Flags, PageType};
-use super::geometry::{STRUCT_PAGE_SIZE, VMEMMAP_TAIL_MIN_ORDER};
-use crate::addr::{NodeId, Order, VirtAddr};
+use super::geometry::{STRUCT_PAGE_SIZE, Shape};
+use crate::addr::{NodeId, VirtAddr};
 use crate::machine::Machine;
 
 /// The layout, for the compiler to check. Never instantiated.
@@ -34,7 +35,6 @@ const REFCOUNT: u64 = 52;
 
 const _: () = {
     assert!(size_of::<StructPage>() as u64 == STRUCT_PAGE_SIZE);
-    assert!(STRUCT_PAGE_SIZE.is_power_of_two());
     assert!(offset_of!(StructPage, flags) as u64 == FLAGS);
     assert!(offset_of!(StructPage, compound_info) as u64 == COMPOUND_INFO);
     assert!(offset_of!(StructPage, lru_prev) as u64 == LRU_PREV);
@@ -43,7 +43,6 @@ const _: () = {
     assert!(offset_of!(StructPage, private) as u64 == PRIVATE);
     assert!(offset_of!(StructPage, mapcount) as u64 == MAPCOUNT);
     assert!(offset_of!(StructPage, refcount) as u64 == REFCOUNT);
-    assert!(VMEMMAP_TAIL_MIN_ORDER.get() == 7);
 };
 
 /// The 64 bytes of a struct page that nothing uses, on `node`, with `flags`
@@ -54,13 +53,13 @@ pub const fn clean_record(node: NodeId, flags: Flags) -> [u64; 8] {
     [flags.with_node(node).raw(), 0, 0, 0, 0, 0, counts, 0]
 }
 
-/// The 64 bytes of a tail of a compound page of `order` on `node`: what a shared
-/// tail page holds 64 times (INV-2).
+/// The struct page of a tail on `node` whose word is `info`: what a shared tail page
+/// holds over and over (INV-2).
 #[must_use]
 #[doc(alias = "init_compound_tail")]
-pub const fn tail_record(node: NodeId, order: Order) -> [u64; 8] {
+pub const fn tail_record(node: NodeId, info: CompoundInfo) -> [u64; 8] {
     let mut record = clean_record(node, Flags::empty());
-    record[1] = CompoundInfo::tail(order).raw();
+    record[1] = info.raw();
     record
 }
 
@@ -220,25 +219,27 @@ impl Page {
         self.0.offset(REFCOUNT)
     }
 
-    /// Whether this is a tail of a compound page. One load, no neighbour read.
+    /// Whether this is a tail of a compound page.
     #[inline]
     #[doc(alias = "PageTail")]
     pub fn is_tail<M: Machine>(self, m: &M) -> bool {
-        self.compound_info(m).is_tail()
+        Chosen::is_tail::<Shape>(&|at| m.load64(at), self.0)
     }
 
     /// Whether this is the head of a compound page.
     #[inline]
     #[doc(alias = "PageHead")]
     pub fn is_head<M: Machine>(self, m: &M) -> bool {
-        self.flags(m).contains(Flags::HEAD)
+        // Where a folio's frames of memmap are its head's, over and over, so is the flag.
+        let shown_again = matches!(Chosen::SHARING, Sharing::WithinFolio);
+        self.flags(m).contains(Flags::HEAD) && !(shown_again && self.is_tail(m))
     }
 
     /// The head of the compound page that this page belongs to, or the page
-    /// itself. One load and no branch.
+    /// itself.
     #[inline]
     pub fn compound_head<M: Machine>(self, m: &M) -> Self {
-        Self(self.compound_info(m).head_address(self.0))
+        Self(Chosen::folio::<Shape>(&|at| m.load64(at), self.0))
     }
 
     /// The node whose RAM the page is. True for a folded tail too: a shared tail

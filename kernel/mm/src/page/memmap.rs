@@ -1,5 +1,6 @@
 //! Where the struct page of a frame is.
 
+use super::encoding::{Chosen, Encoding};
 use super::geometry::STRUCT_PAGE_SIZE;
 use super::layout::Page;
 use crate::addr::{Order, Pfn, VirtAddr, VirtRange};
@@ -72,6 +73,17 @@ impl Memmap {
         self.page(first)
             .address()
             .range(order.pages() * STRUCT_PAGE_SIZE)
+    }
+
+    /// The largest order whose folios' tails find their head in this build. An encoding
+    /// that computes the way needs the base to be aligned; others do not.
+    #[must_use]
+    pub const fn max_folio_order(self) -> Option<Order> {
+        if Chosen::COMPUTES {
+            self.max_aligned_order()
+        } else {
+            Some(Order::MAX)
+        }
     }
 
     /// The largest order whose blocks' heads the mask can find: the base must be

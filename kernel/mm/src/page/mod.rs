@@ -35,7 +35,10 @@ pub use folio::{
     folio_nr_pages, folio_order, folio_order_seen, folio_put, folio_ref_count, folio_try_get,
     folio_try_get_seen,
 };
-pub use geometry::{HEAD_PAGES, STRUCT_PAGE_SIZE, VMEMMAP_TAIL_MIN_ORDER, vmemmap_pages};
+pub use geometry::{
+    HEAD_PAGES, HVO, SHARES_ACROSS_NODE, STRUCT_PAGE_SIZE, Shape, VMEMMAP_TAIL_MIN_ORDER,
+    vmemmap_pages,
+};
 pub use layout::{Page, clean_record, tail_record};
 pub use list::PageList;
 pub use memmap::Memmap;

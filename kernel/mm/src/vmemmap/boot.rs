@@ -16,7 +16,8 @@ use crate::frames::{FrameSource, Placement};
 use crate::machine::Machine;
 use crate::memblock::MAX_RAM;
 use crate::page::{
-    self, Flags, HEAD_PAGES, Memmap, PageType, clean_record, mark_allocated, vmemmap_pages,
+    self, Flags, HEAD_PAGES, Memmap, PageType, SHARES_ACROSS_NODE, clean_record, mark_allocated,
+    vmemmap_pages,
 };
 use crate::paging::{self, Level, Pte, PteFlags};
 
@@ -122,7 +123,11 @@ impl Vmemmap {
         node: NodeId,
     ) -> Result<(), HvoError> {
         let index = self.tail_index(m, BOOT_ORDER.get())?;
-        let tail = self.early_tail(m, frames, node, BOOT_ORDER)?;
+        let shared = if SHARES_ACROSS_NODE {
+            Some(self.early_tail(m, frames, node, BOOT_ORDER)?)
+        } else {
+            None
+        };
         let range = self.memmap.range(block, BOOT_ORDER);
         let mut one = || frames.alloc(m, Order::PAGE, Placement::Prefer(node));
         for slot in slots(range) {
@@ -140,7 +145,7 @@ impl Vmemmap {
         let unused = clean_record(node, Flags::empty());
         m.fill_phys(head.phys(), &unused, HEAD_PAGES);
         for (slot, table) in slots(range).zip(tables) {
-            let tails = Pte::new(tail, PteFlags::KERNEL_RO);
+            let tails = Pte::new(shared.unwrap_or(*head), PteFlags::KERNEL_RO);
             m.fill_words(table.phys(), tails.raw(), slot.pages);
             if slot.first == 0 {
                 let own = Pte::new(*head, PteFlags::KERNEL);

@@ -18,7 +18,7 @@ use crate::addr::{ENTRIES, NodeId, Order, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
 use crate::frames::FrameSource;
 use crate::machine::{FailPoint, Machine};
 use crate::page::{
-    self, HEAD_PAGES, Page, PageList, PageType, STRUCT_PAGE_SIZE, part_head_record,
+    self, CompoundInfo, HEAD_PAGES, Page, PageList, PageType, STRUCT_PAGE_SIZE, part_head_record,
     set_first_frame_order, tail_record, vmemmap_pages,
 };
 use crate::paging::{self, Level, Pte, PteFlags};
@@ -269,7 +269,7 @@ impl Vmemmap {
         let node = head.node(m);
         let supply = self.take_frames(m, frames, node, count)?;
         let record = part_head_record(m, head, order);
-        let tail = tail_record(node, order);
+        let tail = tail_record(node, CompoundInfo::any_tail(order));
         let mut second = tail;
         second[5] = u64::from(order.get());
         let mut next = supply.first();

@@ -19,7 +19,7 @@ use super::{HvoError, Vmemmap};
 use crate::addr::{ENTRIES, NodeId, Order, PAGE_SIZE, Pfn, VirtAddr};
 use crate::frames::{FrameSource, Placement};
 use crate::machine::{FailPoint, Machine};
-use crate::page::{Flags, PAGE_CHECKS, Page, PageList, PageType};
+use crate::page::{Flags, PAGE_CHECKS, Page, PageList, PageType, SHARES_ACROSS_NODE};
 use crate::paging::{self, Entry, Flush, Level, Pte, PteFlags};
 
 /// A fold under way.
@@ -27,7 +27,7 @@ struct Fold<'a> {
     vmemmap: &'a Vmemmap,
     head: Page,
     order: Order,
-    /// The shared tail page.
+    /// What the entries of tails will point to: the shared tail page, or the head's frame.
     tail: Pfn,
     /// The head's new frame. Without one the head stays where it is: one frame
     /// less comes back in one piece, and nothing else is different.
@@ -104,7 +104,11 @@ impl Vmemmap {
         }
         let index = self.tail_index(m, order.get())?;
         let node = head.node(m);
-        let tail = self.shared_tail(m, frames, node, order)?;
+        let shared = if SHARES_ACROSS_NODE {
+            Some(self.shared_tail(m, frames, node, order)?)
+        } else {
+            None
+        };
         let range = self.memmap.range(self.memmap.pfn(head), order);
         let leaves = slots(range)
             .filter(|slot| slot.entry(m).level == Level::Pmd)
@@ -112,6 +116,10 @@ impl Vmemmap {
         let tables = self.take_frames(m, frames, node, leaves as u64)?;
         let new_head = frames.alloc(m, Order::PAGE, Placement::Prefer(node));
 
+        let tail = shared
+            .or(new_head)
+            .or_else(|| self.tail_of(m, range.start, node, order))
+            .expect("memmap of a live block");
         head.set_flags(m, head.flags(m).with(Flags::VMEMMAP_OPTIMIZED));
         let mut fold = Fold {
             vmemmap: self,

@@ -48,7 +48,8 @@ pub use unfold::Fill;
 
 use crate::addr::{MAX_NODES, NodeId, Order, PAGE_SIZE};
 use crate::machine::{Level, Machine};
-use crate::page::{self, Flags, Memmap, Page, VMEMMAP_TAIL_MIN_ORDER, vmemmap_pages};
+use crate::page::encoding::Refusal;
+use crate::page::{self, CompoundInfo, Flags, Memmap, Page, VMEMMAP_TAIL_MIN_ORDER, vmemmap_pages};
 
 /// Orders that can be folded: 7 to 22.
 #[doc(alias = "NR_VMEMMAP_TAILS")]
@@ -57,6 +58,8 @@ pub const NR_TAILS: usize = Order::COUNT - VMEMMAP_TAIL_MIN_ORDER.index();
 /// Why a block was not folded or unfolded. The block is as it was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HvoError {
+    /// The struct pages of this build cannot be folded.
+    Refused(Refusal),
     /// The memmap of a block of this order is less than two frames, or the order
     /// is above the largest folio.
     OrderOutOfBounds(u8),
@@ -68,6 +71,8 @@ pub enum HvoError {
     NotCompound(Page),
     /// Somebody holds a reference: count.
     NotFrozen(u32),
+    /// Struct pages are shared within a folio only, so none can change folios folded.
+    SharedWithinFolio,
     /// The block is folded already.
     AlreadyOptimized,
     /// The block with this head is not folded.
@@ -84,6 +89,7 @@ pub enum HvoError {
 impl fmt::Display for HvoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Refused(why) => write!(f, "{why}"),
             Self::OrderOutOfBounds(order) => {
                 write!(
                     f,
@@ -98,6 +104,10 @@ impl fmt::Display for HvoError {
             Self::HeadMisaligned(page) => write!(f, "{page:?} is not aligned to its memmap"),
             Self::NotCompound(page) => write!(f, "{page:?} is no head of that order"),
             Self::NotFrozen(count) => write!(f, "the count is {count}, not 0"),
+            Self::SharedWithinFolio => write!(
+                f,
+                "struct pages are shared within a folio only; it must be unfolded first"
+            ),
             Self::AlreadyOptimized => write!(f, "folded already"),
             Self::NotOptimized(page) => write!(f, "{page:?} is not the head of a folded block"),
             Self::TailInUse(page) => write!(f, "tail {page:?} holds data"),
@@ -154,7 +164,7 @@ impl Vmemmap {
     /// the mask would not lead their tails to the head, folded or not.
     #[doc(alias = "sparse_init")]
     pub fn check_alignment<M: Machine>(&self, m: &M) {
-        let max = self.memmap.max_aligned_order();
+        let max = self.memmap.max_folio_order();
         if max != Some(Order::MAX) {
             self.warn_once(
                 m,
@@ -172,12 +182,13 @@ impl Vmemmap {
     /// Whether a block of `order` can be folded at all, block aside.
     ///
     /// # Errors
-    /// [`HvoError::OrderOutOfBounds`] or [`HvoError::BaseMisaligned`].
+    /// [`HvoError::Refused`], [`HvoError::OrderOutOfBounds`] or [`HvoError::BaseMisaligned`].
     #[doc(alias = "hugetlb_vmemmap_optimizable")]
     pub fn check_order<M: Machine>(&self, m: &M, order: u8) -> Result<Order, HvoError> {
+        page::HVO.map_err(HvoError::Refused)?;
         self.tail_index(m, order)?;
         let order = Order::new(order).ok_or(HvoError::OrderOutOfBounds(order))?;
-        match self.memmap.max_aligned_order() {
+        match self.memmap.max_folio_order() {
             Some(max) if order <= max => Ok(order),
             max => {
                 self.check_alignment(m);
@@ -225,7 +236,7 @@ impl Vmemmap {
     /// every struct page is that of a plain tail, or of a page not yet made one.
     fn check_tails<M: Machine>(&self, m: &M, head: Page, order: Order) -> Result<(), HvoError> {
         let node = head.node(m);
-        let tail = page::tail_record(node, order);
+        let tail = page::tail_record(node, CompoundInfo::tail(head, order));
         let clean = page::clean_record(node, Flags::empty());
         for n in page::HEAD_PAGES..order.pages() {
             let record = head.nth(n).record(m);
@@ -249,11 +260,14 @@ pub fn is_optimized<M: Machine>(m: &M, head: Page) -> bool {
     head.flags(m).contains(Flags::VMEMMAP_OPTIMIZED)
 }
 
-/// Bytes that folding a block of `order` frees, tables not counted: 28 KiB for
-/// 2 MiB, 16380 KiB for 1 GiB. 0 if it cannot be folded.
+/// Bytes that folding a block of `order` frees, tables not counted: with struct pages of
+/// 64 bytes 28 KiB for 2 MiB, 16380 KiB for 1 GiB. 0 if it cannot be folded.
 #[must_use]
 #[doc(alias = "hugetlb_vmemmap_optimizable_size")]
 pub const fn optimizable_bytes(order: Order) -> u64 {
+    if page::HVO.is_err() {
+        return 0;
+    }
     vmemmap_pages(order).saturating_sub(1) * PAGE_SIZE
 }
 

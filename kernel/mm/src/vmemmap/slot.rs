@@ -24,6 +24,11 @@ impl Slot {
         self.pages == ENTRIES
     }
 
+    /// Whether page `n` of the slot is the one with the head.
+    pub(super) const fn is_head(&self, n: u64) -> bool {
+        self.first + n == 0
+    }
+
     /// The level-2 leaf that covers the slot, or the last-level entry of its
     /// first page.
     ///

@@ -16,7 +16,8 @@ use crate::addr::{NodeId, Order, Pfn, PhysAddr};
 use crate::frames::{FrameSource, Placement};
 use crate::machine::Machine;
 use crate::page::{
-    self, Flags, HEAD_PAGES, Page, PageList, PageType, clean_record, tail_record, vmemmap_pages,
+    self, CompoundInfo, Flags, HEAD_PAGES, Page, PageList, PageType, clean_record, tail_record,
+    vmemmap_pages,
 };
 use crate::paging::{self, Level, Pte, PteFlags};
 
@@ -117,12 +118,12 @@ impl Vmemmap {
             count => return Err(HvoError::NotFrozen(count)),
         }
         let node = head.node(m);
-        let tail = self.existing_tail(node, order);
+        let tail = self.tail_of(m, head.address(), node, order);
         let Some(tail) = tail.filter(|_| page::folio_order(m, head) == order) else {
             return Err(HvoError::NotCompound(head));
         };
         let record = match fill {
-            Fill::Tails => tail_record(node, order),
+            Fill::Tails => tail_record(node, CompoundInfo::tail(head, order)),
             Fill::Unused => clean_record(node, Flags::empty()),
         };
         let range = self.memmap.range(self.memmap.pfn(head), order);
@@ -200,6 +201,7 @@ impl Vmemmap {
         for n in 0..slot.pages {
             let frame = block.offset(n);
             let at = first_entry.offset(n * 8);
+            let tail = Some(tail).filter(|_| !slot.is_head(n));
             if let Some(old) = self.fill_frame(m, frame, at, tail, record) {
                 gather.push(
                     m,
@@ -240,32 +242,32 @@ impl Vmemmap {
         let first_entry = slot.entry(m).at;
         for n in 0..slot.pages {
             let at = first_entry.offset(n * 8);
-            if Pte::from_raw(m.read_phys(at)).pfn() != tail {
+            if slot.is_head(n) || Pte::from_raw(m.read_phys(at)).pfn() != tail {
                 continue;
             }
             let page = singles
                 .pop(m)
                 .expect("a frame was taken for every folded page");
             let frame = self.memmap.pfn(page);
-            self.fill_frame(m, frame, at, tail, record);
+            self.fill_frame(m, frame, at, Some(tail), record);
             m.write_phys(at, Pte::new(frame, PteFlags::KERNEL).raw());
             self.ledger.count_pages(1);
         }
     }
 
     /// Makes `frame` the memmap that the entry at `at` stands for; the private
-    /// frame that it replaces, if the entry had one.
+    /// frame that it replaces, if the entry had one. No `tail` for the head's entry.
     fn fill_frame<M: Machine>(
         &self,
         m: &M,
         frame: Pfn,
         at: PhysAddr,
-        tail: Pfn,
+        tail: Option<Pfn>,
         record: &[u64; 8],
     ) -> Option<Pfn> {
         let old = Pte::from_raw(m.read_phys(at)).pfn();
         self.memmap.page(frame).set_page_type(m, PageType::MEMMAP);
-        if old == tail {
+        if Some(old) == tail {
             m.fill_phys(frame.phys(), record, HEAD_PAGES);
             None
         } else {

@@ -66,19 +66,16 @@ impl<M: Machine> Churn<'_, M> {
             flags.raw()
         );
         let info = page.compound_info(m);
-        match info.order() {
-            Some(order) => check!(
-                info == CompoundInfo::tail(order) && order > Order::PAGE,
-                "{page:?} has the mask {:#x}",
-                info.raw()
-            ),
+        let memmap = self.env.mm.vmemmap.memmap();
+        let head = |order| memmap.page(memmap.pfn(page).align_down(order));
+        let tail = |order| info == CompoundInfo::tail(head(order), order);
+        let good = if info.is_tail() {
+            Order::range_inclusive(Order::of(1), Order::MAX).any(tail)
+        } else {
             // In a list, its place holds the link.
-            None => check!(
-                info == CompoundInfo::NONE || self.is_link(info.raw()),
-                "{page:?} has compound_info {:#x}",
-                info.raw()
-            ),
-        }
+            info == CompoundInfo::NONE || self.is_link(info.raw())
+        };
+        check!(good, "{page:?} has compound_info {:#x}", info.raw());
         let page_type = page.page_type(m);
         check!(
             TYPES.contains(&page_type),

@@ -197,7 +197,10 @@ impl<'a, 'b, M: Machine> Arena<'a, 'b, M> {
                 || (self.starts_block(n) && self.is_link(info.raw()));
         }
         let mut orders = self.orders.iter().filter(|order| **order <= self.order);
-        orders.any(|order| info == CompoundInfo::tail(*order) && !n.is_multiple_of(order.pages()))
+        orders.any(|order| {
+            let head = self.page(n / order.pages() * order.pages());
+            info == CompoundInfo::tail(head, *order) && !n.is_multiple_of(order.pages())
+        })
     }
 
     /// As a walker over pfns does: takes a reference on the folio of page `n` if it has

@@ -118,8 +118,8 @@ pub const fn support<E: Encoding, S: PageShape>(model: MemoryModel) -> Result<Su
         _ => Order::MAX,
     };
     let hvo = match (E::SHARING, model) {
-        (Sharing::Nothing, _) => Err(Refusal::FakeHeads),
         (_, _) if !S::SIZE.is_power_of_two() => Err(Refusal::Straddles),
+        (Sharing::Nothing, _) => Err(Refusal::FakeHeads),
         (sharing, MemoryModel::SparsememVmemmap) => Ok(sharing),
         (_, _) => Err(Refusal::NotRemappable),
     };
