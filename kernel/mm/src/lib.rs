@@ -9,6 +9,7 @@ pub mod frames;
 pub mod hugetlb;
 pub mod machine;
 pub mod memblock;
+pub mod memdesc;
 pub mod node;
 pub mod numa;
 pub mod page;

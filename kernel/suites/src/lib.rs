@@ -25,6 +25,7 @@ pub mod hvo;
 pub mod hvo_faults;
 pub mod hvo_orders;
 pub mod layout;
+pub mod memdesc;
 pub mod memory_map;
 pub mod paging;
 pub mod requires;
@@ -78,6 +79,11 @@ macro_rules! for_each_suite {
             copy_on_write_without_a_folio, stuck_surplus_goes, promises_are_kept,
             surplus_is_made_where_bound, targets_by_node }
         $each! { hugetlb_events: pools, demote }
+        $each! { memdesc:
+            types_are_told_apart, compound_head_is_for_bare_pages, put_redirects_to_the_folio,
+            reused_descriptor_is_refused, round_trips, shared_frame_is_read_only,
+            flags_break_the_sharing, free_needs_no_memory, fails_each_store,
+            fails_each_allocation, refuses_what_it_must, residue_2m, residue_1g }
         $crate::for_each_smp_suite! { $each }
         $each! { vmemmap_audit: finds_nothing, notices_damage }
     };
