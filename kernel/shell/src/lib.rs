@@ -37,7 +37,7 @@ pub use context::Context;
 pub use editor::{Candidate, Completion, Editor, Event, LINE_MAX};
 pub use errno::Errno;
 pub use files::{
-    ControlFile, Entry, Files, Mode, Node, OpenFile, kstrtoul, normalise, sysctl_ulong,
+    ControlFile, Entry, Files, Mode, Node, OpenFile, kstrtoul, normalise, sysctl_bool, sysctl_ulong,
 };
 pub use io::{Host, Io, Status};
 pub use run::Shell;

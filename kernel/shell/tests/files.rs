@@ -2,7 +2,7 @@
 
 mod support;
 
-use shell::{Errno, Files, Node, kstrtoul, normalise, sysctl_ulong};
+use shell::{Errno, Files, Node, kstrtoul, normalise, sysctl_bool, sysctl_ulong};
 use support::{Shared, files};
 
 #[test]
@@ -56,6 +56,17 @@ fn numbers_of_sysctl() {
         ("18446744073709551616\n", Err(Errno::EINVAL)),
     ] {
         assert_eq!(sysctl_ulong(text), expected, "{text:?}");
+    }
+    for (text, expected) in [
+        ("0\n", Ok(false)),
+        (" -0x0 1\n", Ok(false)),
+        ("2\n", Ok(true)),
+        ("-1\n", Ok(true)),
+        ("--1\n", Err(Errno::EINVAL)),
+        ("- 1\n", Err(Errno::EINVAL)),
+        ("on\n", Err(Errno::EINVAL)),
+    ] {
+        assert_eq!(sysctl_bool(text), expected, "{text:?}");
     }
 }
 

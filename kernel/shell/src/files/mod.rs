@@ -32,7 +32,7 @@ use item::Item;
 use path::Part;
 
 pub use file::{ControlFile, Entry, Mode, Node, OpenFile};
-pub use number::{kstrtoul, sysctl_ulong};
+pub use number::{kstrtoul, sysctl_bool, sysctl_ulong};
 pub use path::normalise;
 
 /// Calls its argument with each value of a parameter.

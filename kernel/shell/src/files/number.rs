@@ -26,7 +26,22 @@ pub fn kstrtoul(text: &str, base: u32) -> Result<u64, Errno> {
 /// [`Errno::EINVAL`] for anything else, a negative number and one of more than 64 bits.
 #[doc(alias = "proc_doulongvec_minmax")]
 pub fn sysctl_ulong(text: &str) -> Result<u64, Errno> {
+    sysctl_digits(text.trim_ascii_start())
+}
+
+/// A switch as files of `/proc/sys` take it: a number as [`sysctl_ulong`] takes it, or a
+/// negative one; all but 0 are `true`.
+///
+/// # Errors
+/// As [`sysctl_ulong`].
+#[doc(alias = "proc_dobool")]
+pub fn sysctl_bool(text: &str) -> Result<bool, Errno> {
     let text = text.trim_ascii_start();
+    sysctl_digits(text.strip_prefix('-').unwrap_or(text)).map(|value| value != 0)
+}
+
+/// A number at the start of `text`, and a blank or the end behind it.
+fn sysctl_digits(text: &str) -> Result<u64, Errno> {
     let (digits, base) = digits_of(text, 0);
     let (value, rest) = number(digits, base)?;
     if rest.is_empty() || rest.starts_with([' ', '\t', '\n']) {

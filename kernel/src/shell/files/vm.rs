@@ -1,7 +1,7 @@
 //! `/proc/sys/vm`: the pools of the default size, and the switch of HVO.
 
 use mm::hugetlb::Hstate;
-use shell::{Errno, Files, sysctl_ulong};
+use shell::{Files, sysctl_bool, sysctl_ulong};
 
 use super::hugepages;
 use crate::metal::Metal;
@@ -39,17 +39,12 @@ pub(super) fn add_to(files: &mut Files<'static>) {
         |_, out| Ok(writeln!(out, "{}", default_hstate().overcommit(&Metal))?),
         |_, text| hugepages::set_overcommit(default_hstate(), sysctl_ulong(text)?),
     );
-    // 0 or 1. Concerns pages allocated later.
+    // 0, or any other number for 1. Concerns pages allocated later.
     files.read_write(
         "/proc/sys/vm/hugetlb_optimize_vmemmap",
         |_, out| Ok(writeln!(out, "{}", u8::from(MM.hugetlb.optimizes()))?),
         |_, text| {
-            let on = match sysctl_ulong(text)? {
-                0 => false,
-                1 => true,
-                _ => return Err(Errno::EINVAL),
-            };
-            MM.hugetlb.set_optimize(on);
+            MM.hugetlb.set_optimize(sysctl_bool(text)?);
             Ok(())
         },
     );
