@@ -16,6 +16,18 @@ use crate::machines::machine;
 /// A boot, some commands, a busy host.
 const LIMIT: Duration = Duration::from_secs(240);
 
+/// Lines of `/proc/meminfo`: huge pages in all, free, promised, surplus.
+macro_rules! pool {
+    ($total:literal, $free:literal, $rsvd:literal, $surp:literal) => {
+        &[
+            concat!("HugePages_Total:       ", $total, "\n"),
+            concat!("HugePages_Free:        ", $free, "\n"),
+            concat!("HugePages_Rsvd:        ", $rsvd, "\n"),
+            concat!("HugePages_Surp:        ", $surp, "\n"),
+        ]
+    };
+}
+
 /// What is run, and what each must print, in this order. Nothing stands for a line that
 /// prints something else, or nothing.
 const SESSION: &[(&str, &[&str])] = &[
@@ -110,6 +122,66 @@ const SESSION: &[(&str, &[&str])] = &[
         "kpageflags 0",
         &["0x0 0000000100000000 node=0 count=0 head=0x0 order=0 reserved"],
     ),
+    // LTP's hugemmap05: a pool of 2 and 2 more on demand, 3 mapped.
+    (
+        "echo 0 > /sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages",
+        &[],
+    ),
+    ("echo 2 > /proc/sys/vm/nr_hugepages", &[]),
+    ("echo 2 > /proc/sys/vm/nr_overcommit_hugepages", &[]),
+    ("mmap hugetlb 2M 3 shared", &["0"]),
+    ("grep HugePages_ /proc/meminfo", pool!(3, 3, 3, 1)),
+    ("touch -w 0", &[]),
+    ("grep HugePages_ /proc/meminfo", pool!(3, 0, 0, 1)),
+    ("mmap", &["0: 3 x 2.00 MiB, shared, 3 present, 0 reserved"]),
+    ("mmap 2M 2", &["mmap: Cannot allocate memory"]),
+    ("mmap 2M 2 private noreserve node 1", &["1"]),
+    ("touch 1 1", &[]),
+    ("touch 1 0", &["Bus error"]),
+    ("echo $?", &["135"]),
+    ("touch 1 2", &["touch: 2: the mapping has 2 places, from 0"]),
+    ("grep HugePages_ /proc/meminfo", pool!(4, 0, 0, 2)),
+    (
+        "mmap",
+        &["1: 2 x 2.00 MiB, private, 1 present, 0 reserved, node 1"],
+    ),
+    (
+        "grep htlb_ /proc/vmstat",
+        &["htlb_reserve_fail 1", "htlb_touch_fail 1"],
+    ),
+    // A child that writes wants a page of its own: one has to go first.
+    ("fork 1", &["2"]),
+    ("touch -w 2 1", &["Bus error"]),
+    ("madvise 0 2", &[]),
+    ("touch -w 2 1", &[]),
+    (
+        "munmap 0 1 2 7",
+        &["munmap: 7: no such mapping; mmap lists them"],
+    ),
+    ("grep HugePages_ /proc/meminfo", pool!(2, 2, 0, 0)),
+    (
+        "mmap 3M 1",
+        &["mmap: 3M: no such huge page size; there are 2M 1024M"],
+    ),
+    ("mmap 2M 1 node 7", &["mmap: 7: no such node"]),
+    (
+        "mmap 2M 99999999999 noreserve",
+        &["mmap: Cannot allocate memory"],
+    ),
+    (
+        "memfill 64",
+        &[
+            "Node 0: ",
+            " kB taken, 64 kB free",
+            "Node 1: ",
+            " kB taken, 64 kB free",
+        ],
+    ),
+    ("grep nr_free_pages /proc/vmstat", &["nr_free_pages 32\n"]),
+    ("memfill free", &[]),
+    ("audit", &[": ok"]),
+    ("echo 0 > /proc/sys/vm/nr_overcommit_hugepages", &[]),
+    ("echo 0 > /proc/sys/vm/nr_hugepages", &[]),
     (
         "bench list",
         &[

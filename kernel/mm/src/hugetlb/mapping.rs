@@ -5,31 +5,10 @@
 //! it when the place is discarded or the mapping dropped. There are no user processes
 //! here: the content of a folio is what its last owner left.
 
-use super::{Backing, Event, Hstate, HugeTlb, NoMemory};
+use super::{Backing, Event, Hstate, HugeTlb, MapFlags, NoMemory, Promise, Sharing};
 use crate::frames::Placement;
 use crate::machine::Machine;
 use crate::page::{self, Page};
-
-/// What a write to a folio of which there are more users than one does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Sharing {
-    /// All see it.
-    #[doc(alias = "MAP_SHARED")]
-    Shared,
-    /// The writer gets a copy.
-    #[doc(alias = "MAP_PRIVATE")]
-    Private,
-}
-
-/// Whether a mapping is promised its folios when it is made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Promise {
-    /// It is, so touching it does not fail.
-    Reserve,
-    /// It is not, and takes what nobody was promised.
-    #[doc(alias = "MAP_NORESERVE")]
-    NoReserve,
-}
 
 /// One place of a mapping. The caller lends them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -54,60 +33,17 @@ pub enum FaultError {
     NoFolio,
 }
 
-/// How a mapping is made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct MapFlags {
-    /// Shared or private.
-    pub sharing: Sharing,
-    /// Promised or not.
-    pub promise: Promise,
-    /// Where folios must come from; `None` is near the CPU that touches.
-    #[doc(alias = "mempolicy")]
-    pub bound: Option<Placement>,
-}
-
-impl MapFlags {
-    /// Shared, promised, near.
-    pub const SHARED: Self = Self {
-        sharing: Sharing::Shared,
-        promise: Promise::Reserve,
-        bound: None,
-    };
-    /// Private, promised, near.
-    pub const PRIVATE: Self = Self {
-        sharing: Sharing::Private,
-        ..Self::SHARED
-    };
-
-    /// The same without a promise.
-    #[must_use]
-    pub const fn no_reserve(self) -> Self {
-        Self {
-            promise: Promise::NoReserve,
-            ..self
-        }
-    }
-
-    /// The same with folios from `placement`.
-    #[must_use]
-    pub const fn bound_to(self, placement: Placement) -> Self {
-        Self {
-            bound: Some(placement),
-            ..self
-        }
-    }
-}
-
-/// A mapping of huge pages of one size. Dropping it unmaps it.
+/// A mapping of huge pages of one size, whose places are lent or, with `S` a vector, its
+/// own. Dropping it unmaps it.
 #[derive(Debug)]
 #[doc(alias = "vm_area_struct")]
-pub struct Mapping<'a, M: Machine> {
+pub struct Mapping<'a, M: Machine, S: AsRef<[Slot]> + AsMut<[Slot]> = &'a mut [Slot]> {
     m: &'a M,
     hugetlb: &'a HugeTlb,
     backing: Backing<'a>,
     h: &'a Hstate,
     flags: MapFlags,
-    slots: &'a mut [Slot],
+    slots: S,
 }
 
 impl HugeTlb {
@@ -125,16 +61,32 @@ impl HugeTlb {
         flags: MapFlags,
         slots: &'a mut [Slot],
     ) -> Result<Mapping<'a, M>, NoMemory> {
+        self.map_own(m, backing, h, flags, slots)
+    }
+
+    /// [`HugeTlb::map`] with places that the mapping keeps, whatever they are kept in.
+    ///
+    /// # Errors
+    /// [`NoMemory`], as there.
+    pub fn map_own<'a, M: Machine, S: AsRef<[Slot]> + AsMut<[Slot]>>(
+        &'a self,
+        m: &'a M,
+        backing: Backing<'a>,
+        h: &'a Hstate,
+        flags: MapFlags,
+        mut slots: S,
+    ) -> Result<Mapping<'a, M, S>, NoMemory> {
+        let places = slots.as_mut();
         let slot = match flags.promise {
             Promise::Reserve => {
                 let near = flags.bound.unwrap_or_else(|| Placement::local(m));
-                self.reserve(m, backing, h, near, slots.len() as u64)
+                self.reserve(m, backing, h, near, places.len() as u64)
                     .inspect_err(|_| self.events.count(Event::ReserveFail, 1))?;
                 Slot::Reserved
             }
             Promise::NoReserve => Slot::Empty,
         };
-        slots.fill(slot);
+        places.fill(slot);
         Ok(Mapping {
             m,
             hugetlb: self,
@@ -146,17 +98,42 @@ impl HugeTlb {
     }
 }
 
-impl<'a, M: Machine> Mapping<'a, M> {
+impl<'a, M: Machine, S: AsRef<[Slot]> + AsMut<[Slot]>> Mapping<'a, M, S> {
+    /// How it was made.
+    #[must_use]
+    pub const fn flags(&self) -> MapFlags {
+        self.flags
+    }
+
+    /// The size of its folios.
+    #[must_use]
+    pub const fn hstate(&self) -> &'a Hstate {
+        self.h
+    }
+
+    /// Places.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.as_ref().len()
+    }
+
+    /// Whether it has no places.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// What is at place `n`, if there is such a place.
     #[must_use]
     pub fn slot(&self, n: usize) -> Option<Slot> {
-        self.slots.get(n).copied()
+        self.slots.as_ref().get(n).copied()
     }
 
     /// Places whose folio is promised but not taken yet.
     #[must_use]
     pub fn reserved(&self) -> u64 {
-        let reserved = self.slots.iter().filter(|slot| **slot == Slot::Reserved);
+        let places = self.slots.as_ref().iter();
+        let reserved = places.filter(|slot| **slot == Slot::Reserved);
         reserved.count() as u64
     }
 
@@ -169,14 +146,18 @@ impl<'a, M: Machine> Mapping<'a, M> {
     pub fn touch(&mut self, n: usize) -> Result<Page, FaultError> {
         let (hugetlb, m, h) = (self.hugetlb, self.m, self.h);
         let near = self.near();
-        let slot = self.slots.get(n).ok_or(FaultError::OutOfRange(n))?;
+        let slot = self
+            .slots
+            .as_ref()
+            .get(n)
+            .ok_or(FaultError::OutOfRange(n))?;
         let head = match *slot {
             Slot::Present(head) => return Ok(head),
             Slot::Reserved => hugetlb.take_promised(m, self.backing, h, near),
             Slot::Empty => hugetlb.take_or_make(m, self.backing, h, near),
         };
         let head = self.found(head)?;
-        self.slots[n] = Slot::Present(head);
+        self.slots.as_mut()[n] = Slot::Present(head);
         Ok(head)
     }
 
@@ -199,7 +180,7 @@ impl<'a, M: Machine> Mapping<'a, M> {
         for n in 0..h.order().pages() {
             m.copy_frame(to.offset(n), from.offset(n));
         }
-        self.slots[n] = Slot::Present(copy);
+        self.slots.as_mut()[n] = Slot::Present(copy);
         self.hugetlb.put(m, self.backing, h, old);
         Ok(copy)
     }
@@ -212,7 +193,8 @@ impl<'a, M: Machine> Mapping<'a, M> {
     #[doc(alias = "MADV_REMOVE")]
     #[doc(alias = "FALLOC_FL_PUNCH_HOLE")]
     pub fn discard(&mut self, n: usize) -> Result<(), FaultError> {
-        let slot = self.slots.get_mut(n).ok_or(FaultError::OutOfRange(n))?;
+        let slots = self.slots.as_mut();
+        let slot = slots.get_mut(n).ok_or(FaultError::OutOfRange(n))?;
         let (hugetlb, m, h) = (self.hugetlb, self.m, self.h);
         match core::mem::take(slot) {
             Slot::Present(head) => hugetlb.put(m, self.backing, h, head),
@@ -232,11 +214,23 @@ impl<'a, M: Machine> Mapping<'a, M> {
     where
         'a: 'b,
     {
+        self.fork_own(slots)
+    }
+
+    /// [`Mapping::fork`] with places that the child keeps, whatever they are kept in.
+    ///
+    /// # Panics
+    /// If `slots` has another length.
+    pub fn fork_own<'b, T: AsRef<[Slot]> + AsMut<[Slot]>>(&self, mut slots: T) -> Mapping<'b, M, T>
+    where
+        'a: 'b,
+    {
+        let (own, places) = (self.slots.as_ref(), slots.as_mut());
         assert!(
-            slots.len() == self.slots.len(),
+            places.len() == own.len(),
             "a child has as many places as its parent"
         );
-        for (child, own) in slots.iter_mut().zip(self.slots.iter()) {
+        for (child, own) in places.iter_mut().zip(own) {
             *child = match *own {
                 // Cannot fail: the reference of this mapping is there.
                 Slot::Present(head) if page::folio_try_get(self.m, head) => Slot::Present(head),
@@ -265,12 +259,12 @@ impl<'a, M: Machine> Mapping<'a, M> {
     }
 }
 
-impl<M: Machine> Drop for Mapping<'_, M> {
+impl<M: Machine, S: AsRef<[Slot]> + AsMut<[Slot]>> Drop for Mapping<'_, M, S> {
     #[doc(alias = "hugetlb_vm_op_close")]
     #[doc(alias = "hugetlb_unreserve_pages")]
     fn drop(&mut self) {
         let reserved = self.reserved();
-        for slot in self.slots.iter_mut() {
+        for slot in self.slots.as_mut() {
             if let Slot::Present(head) = core::mem::take(slot) {
                 self.hugetlb.put(self.m, self.backing, self.h, head);
             }

@@ -15,6 +15,7 @@ mod events;
 mod fresh;
 mod hstate;
 mod map;
+mod map_flags;
 mod mapping;
 mod resize;
 mod surplus;
@@ -27,7 +28,8 @@ pub use counters::Counts;
 pub use events::{Event, Events};
 pub use hstate::{Hstate, SizeName};
 pub use map::{map_folio, unmap_folio};
-pub use mapping::{FaultError, MapFlags, Mapping, Promise, Sharing, Slot};
+pub use map_flags::{MapFlags, Promise, Sharing};
+pub use mapping::{FaultError, Mapping, Slot};
 pub use surplus::NoMemory;
 
 use crate::addr::Order;

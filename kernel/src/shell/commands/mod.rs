@@ -1,6 +1,8 @@
 //! The commands that are this kernel's own.
 
 mod audit;
+mod memfill;
+mod mmap;
 mod pages;
 mod power;
 mod run;
@@ -10,6 +12,8 @@ use shell::Shell;
 /// Adds them all.
 pub(super) fn add_to(shell: &mut Shell<'_>) {
     shell.add(audit::Audit);
+    shell.add(memfill::MemFill::default());
+    mmap::add_to(shell);
     shell.add(pages::KPageFlags);
     shell.add(pages::PtDump);
     shell.add(pages::Vmemmap);
