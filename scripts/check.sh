@@ -17,7 +17,8 @@ step cargo fmt --all --check
 # The boot loader is compiled here and not under clippy, with its progress shown.
 step cargo run --quiet -- image
 step cargo clippy --quiet --all-targets --package imager --package boot --package ktest \
-    --package mm --package shell --package suites --package testkit --package tests -- -D warnings
+    --package mm --package native --package shell --package suites --package testkit \
+    --package tests -- -D warnings
 # shellcheck disable=SC2086 # a list of options
 step cargo clippy --quiet $bare -- -D warnings
 export RUSTDOCFLAGS="-D warnings"

@@ -1,0 +1,100 @@
+//! A range of the process's address space that is ours to map RAM in.
+#![expect(unsafe_code, reason = "maps over what is mapped")]
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::ptr;
+
+use mm::addr::{VirtAddr, VirtRange};
+use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+
+use crate::ram::{HostError, size};
+
+/// Address space that is kept from everybody else: without rights where no RAM is mapped.
+#[derive(Debug)]
+pub(crate) struct Window {
+    range: VirtRange,
+}
+
+fn pointer(at: u64) -> *mut core::ffi::c_void {
+    ptr::with_exposed_provenance_mut(size(at))
+}
+
+impl Window {
+    /// `bytes` at a multiple of `align`, a power of two.
+    pub(crate) fn reserve(bytes: u64, align: u64) -> Result<Self, HostError> {
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        let all = bytes + align;
+        // SAFETY: a new mapping at an address that the host chooses.
+        let got = unsafe { mmap_anonymous(ptr::null_mut(), size(all), ProtFlags::empty(), flags) };
+        let got = got
+            .map_err(HostError::of("mmap to reserve address space"))?
+            .addr() as u64;
+        let start = got.next_multiple_of(align);
+        for (from, to) in [(got, start), (start + bytes, got + all)] {
+            if from < to {
+                // SAFETY: the part of our own new mapping that is not wanted.
+                let unmapped = unsafe { munmap(pointer(from), size(to - from)) };
+                unmapped.map_err(HostError::of("munmap beside reserved address space"))?;
+            }
+        }
+        let range = VirtAddr::new(start).range(bytes);
+        Ok(Self { range })
+    }
+
+    pub(crate) const fn range(&self) -> VirtRange {
+        self.range
+    }
+
+    pub(crate) fn contains(&self, at: u64) -> bool {
+        (self.range.start.as_u64()..self.range.end.as_u64()).contains(&at)
+    }
+
+    fn check(&self, at: u64, bytes: u64) {
+        let inside = self.contains(at) && bytes <= self.range.end.as_u64() - at;
+        assert!(
+            inside,
+            "{at:#x} and {bytes} bytes are not in {:?}",
+            self.range
+        );
+    }
+
+    /// Maps `bytes` of `fd` from `offset` on at `at`, in place of what is there.
+    pub(crate) fn map(
+        &self,
+        at: u64,
+        bytes: u64,
+        fd: BorrowedFd<'_>,
+        offset: u64,
+        writable: bool,
+    ) -> Result<(), HostError> {
+        self.check(at, bytes);
+        let mut rights = ProtFlags::READ;
+        rights.set(ProtFlags::WRITE, writable);
+        let flags = MapFlags::SHARED | MapFlags::FIXED | MapFlags::NORESERVE;
+        // SAFETY: inside our own range, of which nobody holds a reference (INV-1).
+        let mapped = unsafe { mmap(pointer(at), size(bytes), rights, flags, fd.as_fd(), offset) };
+        mapped
+            .map(|_| ())
+            .map_err(HostError::of("mmap of RAM by a page table"))
+    }
+
+    /// Takes all rights from `bytes` at `at`.
+    pub(crate) fn hide(&self, at: u64, bytes: u64) -> Result<(), HostError> {
+        self.check(at, bytes);
+        let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+        // SAFETY: as for `map`.
+        let hidden = unsafe { mmap_anonymous(pointer(at), size(bytes), ProtFlags::empty(), flags) };
+        hidden
+            .map(|_| ())
+            .map_err(HostError::of("mmap over what is no longer mapped"))
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        let bytes = self.range.bytes();
+        // SAFETY: our own range, and nothing uses it any more.
+        let unmapped = unsafe { munmap(pointer(self.range.start.as_u64()), size(bytes)) };
+        debug_assert!(unmapped.is_ok());
+    }
+}
