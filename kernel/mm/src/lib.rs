@@ -7,6 +7,7 @@ pub mod buddy;
 pub mod cmdline;
 pub mod frames;
 pub mod hugetlb;
+pub mod hwpoison;
 pub mod machine;
 pub mod memblock;
 pub mod memdesc;

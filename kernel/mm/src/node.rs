@@ -214,6 +214,30 @@ impl Nodes {
             .check_free(m, block, order)
     }
 
+    /// [`Buddy::take_off`] on the node of `pfn`, which has a struct page.
+    pub fn take_off<M: Machine>(&self, m: &M, pfn: Pfn) -> bool {
+        self.owner(m, pfn).buddy.lock(m).take_off(m, pfn)
+    }
+
+    /// [`Buddy::put_back`] on the node of `pfn`.
+    ///
+    /// # Panics
+    /// As that does.
+    pub fn put_back<M: Machine>(&self, m: &M, pfn: Pfn) {
+        self.owner(m, pfn).buddy.lock(m).put_back(m, pfn);
+    }
+
+    /// [`Buddy::free_sound`] on the node of `block`.
+    ///
+    /// # Panics
+    /// As that does.
+    pub fn free_sound<M: Machine>(&self, m: &M, block: Pfn, order: Order) -> u64 {
+        self.owner(m, block)
+            .buddy
+            .lock(m)
+            .free_sound(m, block, order)
+    }
+
     fn owner<M: Machine>(&self, m: &M, block: Pfn) -> &Node {
         if let Err(misuse) = check_populated(m, self.memmap, block) {
             panic!("BUG: {misuse}");

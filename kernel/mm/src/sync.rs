@@ -21,6 +21,8 @@ pub enum LockClass {
     /// The pool of one huge page size on one node.
     #[doc(alias = "hugetlb_lock")]
     HugetlbPool,
+    /// The lists of broken pages of huge pages.
+    RawHwp,
     /// The buddy allocator of one node.
     #[doc(alias = "zone->lock")]
     Buddy,

@@ -1,8 +1,9 @@
 //! The parts put together: one memory manager for one machine.
 
-use crate::addr::{NodeId, PfnRange};
+use crate::addr::{NodeId, Pfn, PfnRange};
 use crate::frames::FrameSource;
 use crate::hugetlb::{Backing, HugeTlb};
+use crate::hwpoison::{Handled, HwPoison, PoisonError};
 use crate::machine::Machine;
 use crate::node::Nodes;
 use crate::page::Memmap;
@@ -17,6 +18,8 @@ pub struct Mm {
     pub nodes: Nodes,
     /// The huge pages.
     pub hugetlb: HugeTlb,
+    /// The broken frames.
+    pub hwpoison: HwPoison,
 }
 
 impl Mm {
@@ -27,6 +30,7 @@ impl Mm {
             vmemmap: Vmemmap::new(memmap),
             nodes: Nodes::new(memmap),
             hugetlb: HugeTlb::new(),
+            hwpoison: HwPoison::new(),
         }
     }
 
@@ -37,6 +41,33 @@ impl Mm {
             nodes: &self.nodes,
             vmemmap: &self.vmemmap,
         }
+    }
+
+    /// [`HwPoison::memory_failure`].
+    ///
+    /// # Errors
+    /// [`PoisonError`].
+    pub fn memory_failure<M: Machine>(&self, m: &M, pfn: Pfn) -> Result<Handled, PoisonError> {
+        self.hwpoison
+            .memory_failure(m, &self.hugetlb, self.backing(), pfn)
+    }
+
+    /// [`HwPoison::soft_offline_page`].
+    ///
+    /// # Errors
+    /// [`PoisonError`]; nothing has changed then.
+    pub fn soft_offline_page<M: Machine>(&self, m: &M, pfn: Pfn) -> Result<Handled, PoisonError> {
+        self.hwpoison
+            .soft_offline_page(m, &self.hugetlb, self.backing(), pfn)
+    }
+
+    /// [`HwPoison::unpoison_memory`].
+    ///
+    /// # Errors
+    /// [`PoisonError`]; nothing has changed then.
+    pub fn unpoison_memory<M: Machine>(&self, m: &M, pfn: Pfn) -> Result<(), PoisonError> {
+        self.hwpoison
+            .unpoison_memory(m, &self.hugetlb, self.backing(), pfn)
     }
 
     /// Builds the struct pages of `ram` (sorted, free of overlaps) from frames of

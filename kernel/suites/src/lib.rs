@@ -24,6 +24,7 @@ pub mod hugetlb_pool;
 pub mod hvo;
 pub mod hvo_faults;
 pub mod hvo_orders;
+pub mod hwpoison;
 pub mod layout;
 pub mod memdesc;
 pub mod memory_map;
@@ -84,6 +85,11 @@ macro_rules! for_each_suite {
             reused_descriptor_is_refused, round_trips, shared_frame_is_read_only,
             flags_break_the_sharing, free_needs_no_memory, fails_each_store,
             fails_each_allocation, refuses_what_it_must, residue_2m, residue_1g }
+        $each! { hwpoison:
+            free_page, soft_offline_2m, soft_offline_1g, soft_offline_switched_off,
+            soft_offline_without_memory, free_folio_2m, free_folio_1g, every_kind_of_tail,
+            read_around_a_broken_page, mappings_get_no_broken_page, stuck_folio_goes_to_nobody,
+            fails_each_allocation, cost }
         $crate::for_each_smp_suite! { $each }
         $each! { vmemmap_audit: finds_nothing, notices_damage }
     };

@@ -462,6 +462,7 @@ fn the_ledger_is_checked_in_every_line() {
             tails: honest.tails.collect::<Vec<_>>().into_iter(),
             totals: honest.totals,
             free_pages: honest.free_pages,
+            poisoned: honest.poisoned,
         };
         change(&mut input);
         let mut scratch = vec![0; audit::scratch_words(Pfn::new(0x10_0000))];

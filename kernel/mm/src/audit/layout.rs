@@ -135,6 +135,16 @@ impl Record {
         self.flags & 0b0100 != 0
     }
 
+    /// The frame is broken.
+    pub(super) const fn poisoned(&self) -> bool {
+        self.flags & 0b1000 != 0
+    }
+
+    /// A frame of the folio of which this is the head is broken.
+    pub(super) const fn has_poisoned(&self) -> bool {
+        self.flags & 0b1_0000 != 0
+    }
+
     pub(super) const fn tail(&self) -> bool {
         self.info & 1 != 0
     }
@@ -189,6 +199,11 @@ impl<'a, M: Machine> Reader<'a, M> {
     /// Address of the struct page of `pfn`.
     pub(super) fn address(&self, pfn: Pfn) -> VirtAddr {
         self.base.offset(pfn.as_u64() * RECORD_BYTES)
+    }
+
+    /// The frame whose struct page is at `at`.
+    pub(super) fn pfn_at(&self, at: VirtAddr) -> Pfn {
+        Pfn::new((at.as_u64() - self.base.as_u64()) / RECORD_BYTES)
     }
 
     /// The level-2 entry for `at`, unless a higher one is absent.

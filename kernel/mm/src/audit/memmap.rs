@@ -21,6 +21,8 @@ struct Block {
     node: NodeId,
     order: Order,
     folded: bool,
+    /// Some of its frames are broken.
+    poisoned: bool,
 }
 
 /// The walk: it goes up once, and remembers what it is in the middle of.
@@ -117,16 +119,20 @@ impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R
 
     /// A page of memmap that must be the shared tail page.
     fn tail_page(&mut self, block: Block, entry: Entry, at: VirtAddr) {
-        let report = &mut self.audit.report;
-        let rights = entry.rights_and_dirty();
-        if rights != Entry::TAIL {
-            report.find(Check::TailRights, At::Virt(at), Entry::TAIL, rights);
-        }
         let tail = if SHARED_TAILS {
             self.audit.rows.tail(block.node, block.order)
         } else {
             Some(block.head_frame)
         };
+        if block.poisoned && entry.present() && Some(entry.frame()) != tail {
+            self.unshared_page(block, entry, at);
+            return;
+        }
+        let report = &mut self.audit.report;
+        let rights = entry.rights_and_dirty();
+        if rights != Entry::TAIL {
+            report.find(Check::TailRights, At::Virt(at), Entry::TAIL, rights);
+        }
         let Some(tail) = tail else {
             return;
         };
@@ -141,13 +147,33 @@ impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R
         }
     }
 
+    /// A page of memmap of a folded block with broken frames that has a frame of its own.
+    fn unshared_page(&mut self, block: Block, entry: Entry, at: VirtAddr) {
+        self.check_rights(entry, at);
+        self.audit.report.unshared += 1;
+        self.audit.report.memmap_pages += 1;
+        if !self.audit.claim(entry.frame(), At::Virt(at)) {
+            return;
+        }
+        let first = self.audit.reader.pfn_at(at);
+        for n in 0..RECORDS {
+            let at = entry.frame().phys().offset(n * RECORD_BYTES);
+            let record = self.audit.reader.record_at(at);
+            self.check_tail(block, &record, first.offset(n));
+        }
+    }
+
     /// The 64 struct pages from `pfn` on, which lie at `at`.
     fn records(&mut self, pfn: Pfn, at: PhysAddr) {
         let end = pfn.offset(RECORDS);
         if let Some(block) = self.block.filter(|block| pfn < block.end) {
-            // An unfolded block: one record a page is looked at.
-            let record = self.audit.reader.record_at(at);
-            self.check_tail(block, &record, pfn);
+            // An unfolded block: one record a page is looked at, or all if one of them
+            // may say that its frame is broken.
+            let records = if block.poisoned { RECORDS } else { 1 };
+            for n in 0..records {
+                let record = self.audit.reader.record_at(at.offset(n * RECORD_BYTES));
+                self.check_tail(block, &record, pfn.offset(n));
+            }
         }
         self.next = self.next.max(pfn);
         while self.next < end {
@@ -162,6 +188,10 @@ impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R
                     .reader
                     .record_at(at.offset(offset(here.offset(1))));
                 let order = self.compound(here, &record, second.order(), at.pfn());
+                if record.has_poisoned() {
+                    let third = at.offset(offset(here.offset(2)));
+                    self.poison_list(here.block(order), self.audit.reader.record_at(third));
+                }
                 let tails_end = here.offset(order.pages()).min(end);
                 for tail in here.offset(1).as_u64()..tails_end.as_u64() {
                     let tail = Pfn::new(tail);
@@ -190,6 +220,13 @@ impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R
         if record.folded() {
             self.audit.report.find(Check::StrayFlag, at, 0, 1);
         }
+        if record.has_poisoned() {
+            self.audit.report.find(Check::StrayPoison, at, 0, 1);
+        }
+        if record.poisoned() {
+            self.audit.report.poisoned += 1;
+            self.audit.claim(pfn, at);
+        }
         if !record.reserved() && !self.is_ram(pfn) {
             self.audit.report.find(Check::HoleNotReserved, at, 1, 0);
         }
@@ -210,7 +247,7 @@ impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R
         let Some(order) = self.shape(first, record, record.free_order()) else {
             return Order::PAGE;
         };
-        if record.folded() || record.head() {
+        if record.folded() || record.head() || record.poisoned() || record.has_poisoned() {
             let at = At::Virt(self.audit.reader.address(first));
             self.audit.report.find(Check::StrayFlag, at, 0, 1);
         }
@@ -261,8 +298,34 @@ impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R
             node,
             order,
             folded,
+            poisoned: record.has_poisoned(),
         });
+        if record.poisoned() {
+            self.audit.report.poisoned += 1;
+        }
         order
+    }
+
+    /// The list of broken frames of the folio of `block`, on its third record: bit 0 aside
+    /// the address of a node, which holds that of the next and a frame's number plus 1.
+    fn poison_list(&mut self, block: PfnRange, third: Record) {
+        let mut node = third.private & !1;
+        for _ in 0..=block.pages() {
+            if node == 0 {
+                return;
+            }
+            let at = PhysAddr::new(node);
+            let frame = self.audit.reader.word(at.offset(8)).wrapping_sub(1);
+            let named = block.contains(Pfn::new(frame));
+            if !named || self.audit.reader.is_free(Pfn::new(node / PAGE_SIZE)) {
+                break;
+            }
+            self.audit.report.poisoned += 1;
+            node = self.audit.reader.word(at);
+        }
+        self.audit
+            .report
+            .find(Check::PoisonList, At::Frame(block.start), 0, node);
     }
 
     /// `order`, if a block of it can start at `first` with that struct page.
@@ -285,6 +348,9 @@ impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R
     }
 
     fn check_tail(&mut self, block: Block, record: &Record, pfn: Pfn) {
+        if record.poisoned() {
+            self.audit.report.poisoned += 1;
+        }
         let expected = tail_info(block.head, block.order);
         if record.info != expected {
             let at = At::Virt(self.audit.reader.address(pfn));

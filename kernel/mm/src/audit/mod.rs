@@ -53,6 +53,8 @@ pub struct Input<R, T> {
     pub totals: Totals,
     /// Free pages, as the allocators count them.
     pub free_pages: u64,
+    /// Broken frames of which it is known which they are.
+    pub poisoned: u64,
 }
 
 /// The scratch memory is too small: words needed, words given.
@@ -88,6 +90,7 @@ pub fn input<'a, M: Machine, R: Iterator<Item = RamRange> + Clone>(
         tails,
         totals: vmemmap.ledger().totals(),
         free_pages: mm.nodes.total_free(m),
+        poisoned: mm.hwpoison.known(),
     }
 }
 
@@ -125,7 +128,7 @@ where
     Walk::over(&mut audit, input);
     tables::walk(&mut audit, input.base, input.ram.clone());
     audit.entries(input.tails.clone());
-    audit.sums(&input.totals, input.free_pages);
+    audit.sums(&input.totals, input.free_pages, input.poisoned);
     Ok(audit.report)
 }
 
@@ -210,7 +213,7 @@ impl<M: Machine> Audit<'_, M> {
     }
 
     /// The ledger, to the frame.
-    fn sums(&mut self, totals: &Totals, free_pages: u64) {
+    fn sums(&mut self, totals: &Totals, free_pages: u64, poisoned: u64) {
         let report = &self.report;
         let sums = [
             ("sections", totals.sections, report.sections),
@@ -228,6 +231,12 @@ impl<M: Machine> Audit<'_, M> {
             ("shared tail pages", totals.tails, report.tails),
             ("folded blocks", totals.folded, report.folded),
             ("free pages", free_pages, report.free_pages),
+            ("broken frames", poisoned, report.poisoned),
+            (
+                "pages of memmap of folded blocks that are not shared",
+                totals.unshared,
+                report.unshared,
+            ),
             (
                 "pages of memmap per section, saved ones included",
                 report.sections * layout::ENTRIES,

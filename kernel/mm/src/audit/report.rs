@@ -51,6 +51,10 @@ pub enum Check {
     OrphanTail,
     /// A tail's `compound_info` is the mask of its block.
     TailMask,
+    /// Only a compound page's head is marked as having broken frames.
+    StrayPoison,
+    /// A list of broken frames names frames of its own folio, each node in use, and ends.
+    PoisonList,
     /// Nothing is both writable and executable.
     WritableExecutable,
     /// Nothing is open to user mode.
@@ -84,6 +88,8 @@ impl fmt::Display for Check {
             Self::StrayFlag => "a folded mark on a page that is no head",
             Self::OrphanTail => "a tail without a head",
             Self::TailMask => "compound_info of a tail",
+            Self::StrayPoison => "a mark for broken frames on a page that is no head",
+            Self::PoisonList => "list of broken frames of a folio",
             Self::WritableExecutable => "a page both writable and executable",
             Self::UserAccess => "a page open to user mode",
             Self::Sum(name) => name,
@@ -160,6 +166,10 @@ pub struct Report {
     pub memmap_pages: u64,
     /// Entries that point to a shared tail page: frames saved.
     pub saved: u64,
+    /// Entries of folded blocks, behind the first, that point to a frame of their own.
+    pub unshared: u64,
+    /// Frames that their struct pages, or a list on their folio, call broken.
+    pub poisoned: u64,
     /// Folded blocks.
     pub folded: u64,
     /// Shared tail pages.
@@ -211,7 +221,7 @@ impl fmt::Display for Report {
         write!(
             f,
             "audit: {} sections, {} memmap pages, {} saved by {} folded blocks and {} tails, \
-             {} of {} page tables, {} free pages: ",
+             {} of {} page tables, {} free pages",
             self.sections,
             self.memmap_pages,
             self.saved,
@@ -221,6 +231,13 @@ impl fmt::Display for Report {
             self.page_tables,
             self.free_pages,
         )?;
+        if self.poisoned > 0 {
+            write!(f, ", {} broken", self.poisoned)?;
+        }
+        if self.unshared > 0 {
+            write!(f, ", {} unshared", self.unshared)?;
+        }
+        f.write_str(": ")?;
         if self.is_ok() {
             return write!(f, "ok");
         }

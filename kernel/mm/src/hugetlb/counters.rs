@@ -4,9 +4,10 @@
 //! place: totals are the sums over the nodes, free folios cover the reservations, and
 //! no node has more surplus than folios.
 
+use super::poison::has_hwpoisoned;
 use crate::addr::{MAX_NODES, NodeId};
 use crate::machine::Machine;
-use crate::page::{Page, PageList};
+use crate::page::{Flags, Page, PageList};
 
 /// In `private` of the head of a folio that is on a free list. Written under the lock.
 #[doc(alias = "HPageFreed")]
@@ -58,6 +59,8 @@ struct NodePool {
     counts: Counts,
     /// Free surplus folios that could not be given back, at most `counts.surplus`.
     stuck: u64,
+    /// Free folios with broken frames, which nobody is given.
+    poisoned: u64,
 }
 
 impl NodePool {
@@ -65,6 +68,7 @@ impl NodePool {
         free: PageList::new(),
         counts: Counts::ZERO,
         stuck: 0,
+        poisoned: 0,
     };
 }
 
@@ -74,6 +78,7 @@ pub(super) struct Pools {
     nodes: [NodePool; MAX_NODES],
     total: Counts,
     stuck: u64,
+    poisoned: u64,
     /// Free folios that are promised to mappings.
     #[doc(alias = "resv_huge_pages")]
     resv: u64,
@@ -89,6 +94,7 @@ impl Pools {
         nodes: [NodePool::EMPTY; MAX_NODES],
         total: Counts::ZERO,
         stuck: 0,
+        poisoned: 0,
         resv: 0,
         overcommit: 0,
         coming: 0,
@@ -114,12 +120,71 @@ impl Pools {
     /// Free folios that nobody was promised.
     #[doc(alias = "available_huge_pages")]
     pub(super) const fn available(&self) -> u64 {
-        self.total.free.saturating_sub(self.resv)
+        self.total.free.saturating_sub(self.resv + self.poisoned)
     }
 
     /// Folios that somebody has or was promised: no shrinking goes below.
     pub(super) const fn needed(&self) -> u64 {
-        self.total.nr - self.available()
+        self.total.nr - self.may_go()
+    }
+
+    /// Free folios beyond what was promised, those with broken frames included.
+    const fn may_go(&self) -> u64 {
+        self.total.free.saturating_sub(self.resv)
+    }
+
+    /// Free folios of `node` that somebody can be given.
+    pub(super) const fn usable(&self, node: NodeId) -> u64 {
+        let pool = &self.nodes[node.index()];
+        pool.counts.free - pool.poisoned
+    }
+
+    /// A free folio of `node` that is whole, or one that is not.
+    fn find_free<M: Machine>(&self, m: &M, node: NodeId, poisoned: bool) -> Option<Page> {
+        let pool = &self.nodes[node.index()];
+        let none = if poisoned {
+            pool.poisoned == 0
+        } else {
+            pool.poisoned == pool.counts.free
+        };
+        let mut next = pool.free.first().filter(|_| !none);
+        while let Some(head) = next {
+            if has_hwpoisoned(m, head) == poisoned {
+                break;
+            }
+            next = pool.free.next(m, head);
+        }
+        next
+    }
+
+    /// Puts the mark of a folio right that has broken frames, or has them no longer.
+    pub(super) fn set_poisoned<M: Machine>(&mut self, m: &M, head: Page, broken: bool) {
+        if has_hwpoisoned(m, head) == broken {
+            return;
+        }
+        let flags = head.flags(m);
+        head.set_flags(
+            m,
+            if broken {
+                flags.with(Flags::HAS_HWPOISONED)
+            } else {
+                flags.without(Flags::HAS_HWPOISONED)
+            },
+        );
+        if is_free(m, head) {
+            self.count_poisoned(head.node(m), broken);
+        }
+    }
+
+    const fn count_poisoned(&mut self, node: NodeId, up: bool) {
+        let pool = &mut self.nodes[node.index()];
+        if up {
+            pool.poisoned += 1;
+            self.poisoned += 1;
+        } else {
+            pool.poisoned -= 1;
+            self.poisoned -= 1;
+        }
     }
 
     /// The first folio on the free list of `node`.
@@ -140,11 +205,14 @@ impl Pools {
         head.set_private(m, FREED);
         pool.counts.free += 1;
         self.total.free += 1;
+        if has_hwpoisoned(m, head) {
+            self.count_poisoned(head.node(m), true);
+        }
     }
 
-    /// Takes a free folio, frozen still, without asking who was promised it.
+    /// Takes a free folio that is whole, frozen still, without asking who was promised it.
     fn dequeue<M: Machine>(&mut self, m: &M, node: NodeId) -> Option<Page> {
-        let head = self.first_free(node)?;
+        let head = self.find_free(m, node, false)?;
         self.dequeue_this(m, node, head);
         Some(head)
     }
@@ -155,6 +223,9 @@ impl Pools {
         head.set_private(m, 0);
         pool.counts.free -= 1;
         self.total.free -= 1;
+        if has_hwpoisoned(m, head) {
+            self.count_poisoned(node, false);
+        }
     }
 
     /// A free folio of `node` for somebody who was promised none, with a count of one.
@@ -237,10 +308,22 @@ impl Pools {
     }
 
     /// Takes a free folio of `node` out of the pool for good, frozen, if there is one
-    /// of that kind that nobody was promised.
+    /// of that kind that nobody was promised: one with broken frames, or the first.
     #[doc(alias = "remove_pool_hugetlb_folio")]
     pub(super) fn remove<M: Machine>(&mut self, m: &M, node: NodeId, kind: Kind) -> Option<Page> {
-        let head = self.first_free(node)?;
+        let poisoned = self.find_free(m, node, true);
+        let head = poisoned.or_else(|| self.first_free(node))?;
+        self.remove_this(m, node, head, kind).then_some(head)
+    }
+
+    /// [`Pools::remove`] for folios that are whole.
+    pub(super) fn remove_whole<M: Machine>(
+        &mut self,
+        m: &M,
+        node: NodeId,
+        kind: Kind,
+    ) -> Option<Page> {
+        let head = self.find_free(m, node, false)?;
         self.remove_this(m, node, head, kind).then_some(head)
     }
 
@@ -257,7 +340,12 @@ impl Pools {
             Kind::Persistent => counts.persistent(),
             Kind::Surplus => counts.surplus,
         };
-        if has == 0 || self.available() == 0 {
+        let may_go = if has_hwpoisoned(m, head) {
+            self.may_go()
+        } else {
+            self.available()
+        };
+        if has == 0 || may_go == 0 {
             return false;
         }
         self.dequeue_this(m, node, head);

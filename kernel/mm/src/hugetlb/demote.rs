@@ -2,6 +2,7 @@
 //! Linux lacks.
 
 use super::counters::{Kind, is_free};
+use super::poison::has_hwpoisoned;
 use super::turns::Turns;
 use super::{Backing, Event, Hstate, HugeTlb};
 use crate::addr::NodeId;
@@ -50,7 +51,7 @@ impl HugeTlb {
             let mut turns = Turns::new(backing, node, &h.next_to_shrink);
             let mut pools = h.pools.lock(m);
             turns.visit(BATCH.min(count - done), |node| {
-                let head = pools.remove(m, node, Kind::Persistent);
+                let head = pools.remove_whole(m, node, Kind::Persistent);
                 if let Some(head) = head {
                     let list = if vmemmap::is_optimized(m, head) {
                         &mut folded
@@ -266,6 +267,7 @@ fn is_all_free<M: Machine>(
         there
             && part.page_type(m) == PageType::HUGETLB
             && is_free(m, part)
+            && !has_hwpoisoned(m, part)
             && page::folio_order_seen(m, part) == Some(small.order())
             && part.node(m) == node
     })

@@ -1,11 +1,13 @@
 //! Folios from the buddy allocator and back to it, many with one flush. None of
 //! them is in a pool, and no lock is held.
 
+use super::poison::has_hwpoisoned;
+use super::raw_hwp::is_unreliable;
 use super::turns::Turns;
 use super::{Backing, Event, Hstate, HugeTlb};
 use crate::addr::Pfn;
 use crate::frames::FrameSource;
-use crate::machine::Machine;
+use crate::machine::{Level, Machine};
 use crate::page::{self, Page, PageList, PageType};
 use crate::vmemmap::{self, Fill};
 
@@ -18,6 +20,8 @@ pub(super) const BATCH: u64 = 512;
 pub(super) struct Doomed {
     folded: PageList,
     plain: PageList,
+    /// Folios that can never go, because it is not known which frames of them are broken.
+    leaked: u64,
 }
 
 impl Doomed {
@@ -25,15 +29,20 @@ impl Doomed {
         Self {
             folded: PageList::new(),
             plain: PageList::new(),
+            leaked: 0,
         }
     }
 
     pub(super) const fn len(&self) -> u64 {
-        self.folded.len() + self.plain.len()
+        self.folded.len() + self.plain.len() + self.leaked
     }
 
     /// Adds a frozen folio that is in no pool.
     pub(super) fn push<M: Machine>(&mut self, m: &M, head: Page) {
+        if has_hwpoisoned(m, head) && is_unreliable(m, head) {
+            self.leaked += 1;
+            return;
+        }
         let list = if vmemmap::is_optimized(m, head) {
             &mut self.folded
         } else {
@@ -106,19 +115,27 @@ impl HugeTlb {
         let Doomed {
             mut folded,
             mut plain,
+            leaked,
         } = doomed;
         let order = h.order();
-        let mut freed = plain.len();
+        let mut freed = plain.len() + leaked;
+        if leaked > 0 {
+            let size = h.name();
+            m.log(
+                Level::Warn,
+                format_args!("HugeTLB: {leaked} pages of {size} leaked: broken frames unknown"),
+            );
+        }
         while let Some(head) = plain.pop(m) {
             page::undo_compound_tails(m, head, order);
-            release(m, backing, h, head);
+            self.release(m, backing, h, head);
         }
         while !folded.is_empty() {
             let Backing { nodes, vmemmap } = backing;
             let restored = vmemmap.restore_folios(m, nodes, &folded, order, Fill::Unused);
             for _ in 0..restored {
                 let head = folded.pop(m).expect("restored from the front");
-                release(m, backing, h, head);
+                self.release(m, backing, h, head);
             }
             freed += restored;
             if restored == 0 {
@@ -132,6 +149,39 @@ impl HugeTlb {
         }
         freed
     }
+
+    /// Unfolds one folio on its way to the buddy allocator; whether there was memory.
+    pub(super) fn restore_unused<M: Machine>(
+        &self,
+        m: &M,
+        backing: Backing<'_>,
+        h: &Hstate,
+        head: Page,
+    ) -> bool {
+        let Backing { nodes, vmemmap } = backing;
+        if !vmemmap::is_optimized(m, head) {
+            page::undo_compound_tails(m, head, h.order());
+            return true;
+        }
+        let restored = vmemmap.restore_folio(m, nodes, head, h.order(), Fill::Unused);
+        restored.is_ok()
+    }
+
+    /// Gives a folio with all its struct pages back, but for frames that are broken.
+    pub(super) fn release<M: Machine>(&self, m: &M, backing: Backing<'_>, h: &Hstate, head: Page) {
+        let broken = has_hwpoisoned(m, head);
+        if broken {
+            self.clear_hwpoison(m, backing, head);
+        }
+        head.set_page_type(m, PageType::NONE);
+        page::undo_compound_head(m, head, h.order());
+        let block = backing.vmemmap.memmap().pfn(head);
+        if broken {
+            backing.nodes.free_sound(m, block, h.order());
+        } else {
+            backing.nodes.free(m, block, h.order());
+        }
+    }
 }
 
 #[doc(alias = "prep_new_hugetlb_folio")]
@@ -140,11 +190,4 @@ fn prep<M: Machine>(m: &M, backing: Backing<'_>, h: &Hstate, block: Pfn) -> Page
     page::prep_compound_head(m, head, h.order());
     head.set_page_type(m, PageType::HUGETLB);
     head
-}
-
-fn release<M: Machine>(m: &M, backing: Backing<'_>, h: &Hstate, head: Page) {
-    head.set_page_type(m, PageType::NONE);
-    page::undo_compound_head(m, head, h.order());
-    let block = backing.vmemmap.memmap().pfn(head);
-    backing.nodes.free(m, block, h.order());
 }

@@ -5,6 +5,7 @@
 //! it when the place is discarded or the mapping dropped. There are no user processes
 //! here: the content of a folio is what its last owner left.
 
+use super::poison::has_hwpoisoned;
 use super::{Backing, Event, Hstate, HugeTlb, MapFlags, NoMemory, Promise, Sharing};
 use crate::frames::Placement;
 use crate::machine::Machine;
@@ -31,6 +32,9 @@ pub enum FaultError {
     OutOfRange(usize),
     /// No folio is left that may be used.
     NoFolio,
+    /// A frame of the folio with this head is broken.
+    #[doc(alias = "VM_FAULT_HWPOISON_LARGE")]
+    HwPoison(Page),
 }
 
 /// A mapping of huge pages of one size, whose places are lent or, with `S` a vector, its
@@ -152,6 +156,9 @@ impl<'a, M: Machine, S: AsRef<[Slot]> + AsMut<[Slot]>> Mapping<'a, M, S> {
             .get(n)
             .ok_or(FaultError::OutOfRange(n))?;
         let head = match *slot {
+            Slot::Present(head) if has_hwpoisoned(m, head) => {
+                return Err(FaultError::HwPoison(head));
+            }
             Slot::Present(head) => return Ok(head),
             Slot::Reserved => hugetlb.take_promised(m, self.backing, h, near),
             Slot::Empty => hugetlb.take_or_make(m, self.backing, h, near),

@@ -17,6 +17,9 @@ mod hstate;
 mod map;
 mod map_flags;
 mod mapping;
+mod poison;
+mod raw_hwp;
+mod read;
 mod resize;
 mod surplus;
 mod turns;
@@ -30,6 +33,11 @@ pub use hstate::{Hstate, SizeName};
 pub use map::{map_folio, unmap_folio};
 pub use map_flags::{MapFlags, Promise, Sharing};
 pub use mapping::{FaultError, Mapping, Slot};
+pub(crate) use poison::Undissolved;
+pub use poison::has_hwpoisoned;
+pub(crate) use raw_hwp::is_unreliable;
+pub use read::ReadError;
+pub(crate) use resize::ResizeLock;
 pub use surplus::NoMemory;
 
 use crate::addr::Order;
@@ -49,6 +57,8 @@ pub struct HugeTlb {
     /// Whether there can be 1 GiB folios. Set at boot.
     gigantic: AtomicBool,
     events: Events,
+    /// Which pages of folios are broken.
+    pub(crate) raw_hwp: raw_hwp::RawHwp,
 }
 
 /// What huge pages are made from: the free memory and the memmap.
@@ -75,6 +85,7 @@ impl HugeTlb {
             optimize: AtomicBool::new(false),
             gigantic: AtomicBool::new(false),
             events: Events::new(),
+            raw_hwp: raw_hwp::RawHwp::new(),
         }
     }
 

@@ -19,7 +19,9 @@ use crate::sync::assert_no_lock_held;
 /// first. Who waits gives up hope only when the holder makes no progress.
 #[derive(Debug)]
 #[doc(alias = "resize_lock")]
-pub(super) struct ResizeLock {
+pub(crate) struct ResizeLock {
+    /// What is waited for, for the report of a wait that does not end.
+    what: &'static str,
     /// Acquire and release: what the holder before did is seen.
     held: AtomicBool,
     /// Relaxed: that it changes is all that matters.
@@ -28,13 +30,19 @@ pub(super) struct ResizeLock {
 
 impl ResizeLock {
     pub(super) const fn new() -> Self {
+        Self::named("a huge page pool that is being resized")
+    }
+
+    /// For something else that is done by one at a time.
+    pub(crate) const fn named(what: &'static str) -> Self {
         Self {
+            what,
             held: AtomicBool::new(false),
             progress: AtomicU64::new(0),
         }
     }
 
-    pub(super) fn lock<M: Machine>(&self, m: &M) -> ResizeGuard<'_> {
+    pub(crate) fn lock<M: Machine>(&self, m: &M) -> ResizeGuard<'_> {
         self.lock_and(m, &|| ())
     }
 
@@ -52,7 +60,7 @@ impl ResizeLock {
         assert_no_lock_held(m);
         while self.held.swap(true, Ordering::Acquire) {
             let seen = self.progress.load(Ordering::Relaxed);
-            m.wait_until("a huge page pool that is being resized", &mut || {
+            m.wait_until(self.what, &mut || {
                 !self.held.load(Ordering::Relaxed) || self.progress.load(Ordering::Relaxed) != seen
             });
             m.touch_watchdog();
@@ -64,7 +72,7 @@ impl ResizeLock {
 
 /// Holds a [`ResizeLock`].
 #[must_use = "the lock opens again when this is dropped"]
-pub(super) struct ResizeGuard<'a>(&'a ResizeLock);
+pub(crate) struct ResizeGuard<'a>(&'a ResizeLock);
 
 impl ResizeGuard<'_> {
     /// Says that the work gets on.

@@ -8,6 +8,7 @@
 use super::counters::{Kind, Pools};
 use super::fresh::{BATCH, Doomed};
 use super::hstate::nodes_near;
+use super::poison::has_hwpoisoned;
 use super::turns::Turns;
 use super::{Backing, Hstate, HugeTlb};
 use crate::addr::NodeId;
@@ -48,6 +49,11 @@ impl HugeTlb {
     #[doc(alias = "free_huge_folio")]
     pub fn put<M: Machine>(&self, m: &M, backing: Backing<'_>, h: &Hstate, head: Page) {
         if !h.put_last(m, head) {
+            return;
+        }
+        if has_hwpoisoned(m, head) {
+            self.put_poisoned(m, backing, h, head);
+            self.retry_surplus(m, backing, h);
             return;
         }
         let node = head.node(m);
@@ -210,5 +216,5 @@ fn shortfall(pools: &Pools, placement: Placement, count: u64) -> u64 {
 }
 
 fn free_on(pools: &Pools, node: NodeId) -> u64 {
-    pools.counts(node).free
+    pools.usable(node)
 }

@@ -22,6 +22,9 @@ impl Flags {
     /// Hardware reported the frame broken.
     #[doc(alias = "PG_hwpoison")]
     pub const HWPOISON: Self = Self(1 << 3);
+    /// A frame of this folio is broken. On the head only; which one is another matter.
+    #[doc(alias = "PG_has_hwpoisoned")]
+    pub const HAS_HWPOISONED: Self = Self(1 << 4);
 
     const NODE_SHIFT: u32 = 58;
 

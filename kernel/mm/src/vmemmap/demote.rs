@@ -18,8 +18,8 @@ use crate::addr::{ENTRIES, NodeId, Order, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
 use crate::frames::FrameSource;
 use crate::machine::{FailPoint, Machine};
 use crate::page::{
-    self, CompoundInfo, HEAD_PAGES, Page, PageList, PageType, STRUCT_PAGE_SIZE, part_head_record,
-    set_first_frame_order, tail_record, vmemmap_pages,
+    self, CompoundInfo, Flags, HEAD_PAGES, Page, PageList, PageType, STRUCT_PAGE_SIZE,
+    part_head_record, set_first_frame_order, tail_record, vmemmap_pages,
 };
 use crate::paging::{self, Level, Pte, PteFlags};
 
@@ -310,6 +310,9 @@ fn check_part<M: Machine>(m: &M, head: Page, order: Order) -> Result<(), HvoErro
     }
     if !is_optimized(m, head) {
         return Err(HvoError::NotOptimized(head));
+    }
+    if head.flags(m).contains(Flags::HAS_HWPOISONED) {
+        return Err(HvoError::Poisoned(head));
     }
     match head.ref_count(m) {
         0 => Ok(()),

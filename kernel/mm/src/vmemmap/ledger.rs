@@ -14,6 +14,8 @@ use crate::page::{VMEMMAP_TAIL_MIN_ORDER, vmemmap_pages};
 pub struct Ledger {
     /// Folded blocks by node and order.
     folded: [[AtomicU64; NR_TAILS]; MAX_NODES],
+    /// Pages of their memmap, behind the first, that have a frame of their own.
+    unshared: [[AtomicU64; NR_TAILS]; MAX_NODES],
     /// Frames that hold struct pages, allocated at boot.
     boot_pages: AtomicU64,
     /// Frames that hold struct pages, allocated since.
@@ -49,6 +51,9 @@ pub struct Totals {
     pub tails: u64,
     /// Folded blocks.
     pub folded: u64,
+    /// Pages of memmap of folded blocks, behind the first, that have a frame of their
+    /// own because a struct page in them had to be written.
+    pub unshared: u64,
     /// TLB flushes so far.
     pub flushes: u64,
     /// The most frames that struct pages, their tables and shared tails have taken at
@@ -61,6 +66,7 @@ impl Ledger {
     pub(super) const fn new() -> Self {
         Self {
             folded: [const { [const { AtomicU64::new(0) }; NR_TAILS] }; MAX_NODES],
+            unshared: [const { [const { AtomicU64::new(0) }; NR_TAILS] }; MAX_NODES],
             boot_pages: AtomicU64::new(0),
             pages: AtomicU64::new(0),
             tables: AtomicU64::new(0),
@@ -73,15 +79,18 @@ impl Ledger {
 
     /// Folded blocks of `order` on `node`.
     pub fn folded(&self, node: NodeId, order: Order) -> u64 {
-        let index = order.index().checked_sub(VMEMMAP_TAIL_MIN_ORDER.index());
-        index.map_or(0, |index| {
-            self.folded[row(node)][index].load(Ordering::Relaxed)
-        })
+        cell(&self.folded, node, order)
+    }
+
+    /// Pages of memmap of these that were given a frame of their own.
+    pub fn unshared(&self, node: NodeId, order: Order) -> u64 {
+        cell(&self.unshared, node, order)
     }
 
     /// Table entries that must point to the shared tail of `order` on `node`.
     pub fn tail_entries(&self, node: NodeId, order: Order) -> u64 {
-        self.folded(node, order) * vmemmap_pages(order).saturating_sub(1)
+        let entries = self.folded(node, order) * vmemmap_pages(order).saturating_sub(1);
+        entries.saturating_sub(self.unshared(node, order))
     }
 
     /// Frames saved on `node` by folding blocks of `order`.
@@ -105,10 +114,12 @@ impl Ledger {
             ..Totals::default()
         };
         for (index, order) in orders.enumerate() {
-            for node in &self.folded {
-                let blocks = node[index].load(Ordering::Relaxed);
+            for (folded, unshared) in self.folded.iter().zip(&self.unshared) {
+                let blocks = folded[index].load(Ordering::Relaxed);
+                let unshared = unshared[index].load(Ordering::Relaxed);
                 totals.folded += blocks;
-                totals.saved += blocks * (vmemmap_pages(order) - 1);
+                totals.unshared += unshared;
+                totals.saved += (blocks * (vmemmap_pages(order) - 1)).saturating_sub(unshared);
             }
         }
         totals
@@ -120,6 +131,10 @@ impl Ledger {
 
     pub(super) fn count_many_folded(&self, node: NodeId, index: usize, blocks: u64, up: bool) {
         add(&self.folded[row(node)][index], blocks, up);
+    }
+
+    pub(super) fn count_unshared(&self, node: NodeId, index: usize, pages: u64, up: bool) {
+        add(&self.unshared[row(node)][index], pages, up);
     }
 
     pub(super) fn count_sections(&self, sections: u64, pages: u64) {
@@ -159,6 +174,11 @@ impl Ledger {
     pub(super) fn count_flush(&self) {
         add(&self.flushes, 1, true);
     }
+}
+
+fn cell(table: &[[AtomicU64; NR_TAILS]; MAX_NODES], node: NodeId, order: Order) -> u64 {
+    let index = order.index().checked_sub(VMEMMAP_TAIL_MIN_ORDER.index());
+    index.map_or(0, |index| table[row(node)][index].load(Ordering::Relaxed))
 }
 
 fn add(counter: &AtomicU64, by: u64, up: bool) {

@@ -35,6 +35,7 @@ mod publish;
 mod slot;
 mod tails;
 mod unfold;
+mod unshare;
 
 use core::fmt;
 use core::sync::atomic::{AtomicU8, Ordering};
@@ -79,6 +80,8 @@ pub enum HvoError {
     NotOptimized(Page),
     /// A tail holds something that folding would lose. Found by checked builds.
     TailInUse(Page),
+    /// A frame of the block with this head is broken, and its struct page says so.
+    Poisoned(Page),
     /// No frame for a table, a shared tail or a restored page.
     NoMemory,
     /// A failure was injected while table entries were being stored; they have
@@ -111,6 +114,7 @@ impl fmt::Display for HvoError {
             Self::AlreadyOptimized => write!(f, "folded already"),
             Self::NotOptimized(page) => write!(f, "{page:?} is not the head of a folded block"),
             Self::TailInUse(page) => write!(f, "tail {page:?} holds data"),
+            Self::Poisoned(page) => write!(f, "a frame of the block of {page:?} is broken"),
             Self::NoMemory => write!(f, "out of memory"),
             Self::Injected => write!(f, "failure injected"),
         }
@@ -225,6 +229,9 @@ impl Vmemmap {
         }
         if flags.contains(Flags::VMEMMAP_OPTIMIZED) {
             return Err(HvoError::AlreadyOptimized);
+        }
+        if flags.contains(Flags::HAS_HWPOISONED) {
+            return Err(HvoError::Poisoned(head));
         }
         match head.ref_count(m) {
             0 => Ok(()),

@@ -127,7 +127,8 @@ impl Vmemmap {
             Fill::Unused => clean_record(node, Flags::empty()),
         };
         let range = self.memmap.range(self.memmap.pfn(head), order);
-        let mut supply = self.take_supply(m, frames, node, order)?;
+        let own = self.unshared_pages(m, head, range, tail);
+        let mut supply = self.take_supply(m, frames, node, order, own)?;
         for slot in slots(range) {
             match supply.blocks.pop(m) {
                 Some(block) => {
@@ -140,6 +141,7 @@ impl Vmemmap {
         gather.owe(range);
         self.drop_frames(m, frames, &mut supply.singles);
         self.ledger.count_folded(node, index, false);
+        self.ledger.count_unshared(node, index, own, false);
         Ok(())
     }
 
@@ -151,6 +153,7 @@ impl Vmemmap {
         frames: &impl FrameSource<M>,
         node: NodeId,
         order: Order,
+        own: u64,
     ) -> Result<Supply, HvoError> {
         let pages = vmemmap_pages(order);
         let block_order = Order::clamped(pages.ilog2()).min(Order::PMD);
@@ -171,8 +174,9 @@ impl Vmemmap {
             missing -= per_slot;
         }
         // Blocks go to the lowest slots, so the head's slot is among the singles
-        // only if there is no block at all; its head then keeps its frame.
-        let kept = u64::from(missing == pages);
+        // only if there is no block at all; its head then keeps its frame, and so do
+        // the `own` pages that have one. Otherwise some of these may be too many.
+        let kept = if missing == pages { 1 + own } else { 0 };
         for _ in kept..missing {
             let Some(frame) = frames.alloc(m, Order::PAGE, Placement::Prefer(node)) else {
                 self.drop_frames(m, frames, &mut supply.singles);
@@ -203,6 +207,9 @@ impl Vmemmap {
             let at = first_entry.offset(n * 8);
             let tail = Some(tail).filter(|_| !slot.is_head(n));
             if let Some(old) = self.fill_frame(m, frame, at, tail, record) {
+                if !slot.is_head(n) {
+                    self.set_infos(m, frame, record);
+                }
                 gather.push(
                     m,
                     self.memmap,
@@ -242,7 +249,12 @@ impl Vmemmap {
         let first_entry = slot.entry(m).at;
         for n in 0..slot.pages {
             let at = first_entry.offset(n * 8);
-            if slot.is_head(n) || Pte::from_raw(m.read_phys(at)).pfn() != tail {
+            let old = Pte::from_raw(m.read_phys(at)).pfn();
+            if slot.is_head(n) {
+                continue;
+            }
+            if old != tail {
+                self.set_infos(m, old, record);
                 continue;
             }
             let page = singles

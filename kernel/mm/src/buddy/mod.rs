@@ -8,6 +8,8 @@
 //! An allocated block carries a mark with its order in its first page's `index`,
 //! so that a double free, a wrong order and a foreign frame are each told apart.
 
+mod poison;
+
 use core::fmt;
 
 use crate::addr::{NodeId, Order, Pfn, PfnRange};

@@ -1,0 +1,159 @@
+//! Huge pages with broken frames: what the pools do about them.
+//!
+//! A folio of which a frame is broken has [`Flags::HAS_HWPOISONED`] in its head. Nobody is
+//! given it any more; when nobody has it, it goes back to the buddy allocator, all but the
+//! broken frames. Which ones these are, their struct pages say ([`Flags::HWPOISON`] is
+//! always exact), or, while those are folded, a list (`raw_hwp.rs`).
+
+use super::counters::{Kind, is_free};
+use super::fresh::Doomed;
+use super::raw_hwp::is_unreliable;
+use super::{Backing, Hstate, HugeTlb};
+use crate::addr::Pfn;
+use crate::machine::Machine;
+use crate::page::{self, Flags, Memmap, Page, PageType};
+
+/// Why a free folio was not given back. It is in its pool.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Undissolved {
+    /// Somebody has it, or all free folios are promised.
+    #[doc(alias = "EBUSY")]
+    Busy,
+    /// There was no memory for its struct pages.
+    #[doc(alias = "ENOMEM")]
+    NoMemory,
+}
+
+/// Whether a frame of the folio with head `head` is broken.
+#[doc(alias = "folio_test_hwpoison")]
+#[doc(alias = "folio_contain_hwpoisoned_page")]
+pub fn has_hwpoisoned<M: Machine>(m: &M, head: Page) -> bool {
+    head.flags(m).contains(Flags::HAS_HWPOISONED)
+}
+
+impl HugeTlb {
+    /// Whether the frame of `page` is broken, which need not be part of a huge page. If a
+    /// folio does not know which of its frames are, all of them count as broken.
+    #[doc(alias = "is_raw_hwpoison_page_in_hugepage")]
+    #[doc(alias = "is_page_hwpoison")]
+    pub fn is_raw_hwpoison<M: Machine>(&self, m: &M, memmap: Memmap, page: Page) -> bool {
+        if page.flags(m).contains(Flags::HWPOISON) {
+            return true;
+        }
+        let hugetlb = |head: &Page| head.page_type(m) == PageType::HUGETLB;
+        page::page_folio(m, page)
+            .filter(hugetlb)
+            .is_some_and(|head| {
+                has_hwpoisoned(m, head) && self.raw_hwp.contains(m, head, memmap.pfn(page))
+            })
+    }
+
+    /// Frames that hold lists of broken pages.
+    pub fn raw_hwp_frames<M: Machine>(&self, m: &M) -> u64 {
+        self.raw_hwp.frames(m)
+    }
+
+    /// The pools that the folio with head `head` belongs to.
+    #[doc(alias = "folio_hstate")]
+    pub(crate) fn hstate_of<M: Machine>(&self, m: &M, head: Page) -> Option<&Hstate> {
+        let order = page::folio_order_seen(m, head)?;
+        self.hstate(order)
+            .filter(|_| head.page_type(m) == PageType::HUGETLB)
+    }
+
+    /// Gives the free folio with head `head` back to the buddy allocator, all but `broken`
+    /// and what else of it is known to be broken.
+    ///
+    /// # Errors
+    /// [`Undissolved`]; busy is also a folio that is to go already, if `broken` is named. One with broken
+    /// frames for which there was no memory is surplus then, and tried again later; any
+    /// other is as it was.
+    #[doc(alias = "dissolve_free_hugetlb_folio")]
+    pub(crate) fn dissolve_free<M: Machine>(
+        &self,
+        m: &M,
+        backing: Backing<'_>,
+        h: &Hstate,
+        head: Page,
+        broken: Option<Pfn>,
+    ) -> Result<(), Undissolved> {
+        let _resize = h.resize.lock(m);
+        let node = head.node(m);
+        let mut pools = h.pools.lock(m);
+        let kind = pools.kind_to_go(node);
+        if broken.is_some() && has_hwpoisoned(m, head) {
+            return Err(Undissolved::Busy);
+        }
+        if !is_free(m, head) || !pools.remove_this(m, node, head, kind) {
+            return Err(Undissolved::Busy);
+        }
+        drop(pools);
+        if has_hwpoisoned(m, head) {
+            let mut doomed = Doomed::new();
+            doomed.push(m, head);
+            return match self.dissolve(m, backing, h, doomed) {
+                0 => Err(Undissolved::NoMemory),
+                _ => Ok(()),
+            };
+        }
+        if !self.restore_unused(m, backing, h, head) {
+            h.pools.lock(m).add(m, head, kind);
+            return Err(Undissolved::NoMemory);
+        }
+        if let Some(pfn) = broken {
+            let page = backing.vmemmap.memmap().page(pfn);
+            page.set_flags(m, page.flags(m).with(Flags::HWPOISON));
+            head.set_flags(m, head.flags(m).with(Flags::HAS_HWPOISONED));
+        }
+        self.release(m, backing, h, head);
+        Ok(())
+    }
+
+    /// Puts the mark of the folio with head `head` right: it has one if a frame is broken.
+    /// Nobody is given a folio that has one.
+    pub(crate) fn set_hwpoison<M: Machine>(&self, m: &M, h: &Hstate, head: Page, broken: bool) {
+        h.pools.lock(m).set_poisoned(m, head, broken);
+    }
+
+    /// Moves what the list of `head` knows to the struct pages of the frames themselves,
+    /// which are writable by now, and takes the folio's mark away.
+    #[doc(alias = "folio_clear_hugetlb_hwpoison")]
+    pub(super) fn clear_hwpoison<M: Machine>(&self, m: &M, backing: Backing<'_>, head: Page) {
+        debug_assert!(!is_unreliable(m, head), "{head:?} is to be leaked");
+        head.set_flags(m, head.flags(m).without(Flags::HAS_HWPOISONED));
+        while let Some(pfn) = self.raw_hwp.pop(m, backing.nodes, head) {
+            let page = backing.vmemmap.memmap().page(pfn);
+            page.set_flags(m, page.flags(m).with(Flags::HWPOISON));
+        }
+    }
+
+    /// Puts a folio of which nobody has a reference any more, and a frame is broken.
+    pub(super) fn put_poisoned<M: Machine>(
+        &self,
+        m: &M,
+        backing: Backing<'_>,
+        h: &Hstate,
+        head: Page,
+    ) {
+        let _resize = h.resize.lock(m);
+        let mut doomed = Doomed::new();
+        let mut pools = h.pools.lock(m);
+        let node = head.node(m);
+        let kind = pools.kind_to_go(node);
+        pools.forget(node, kind);
+        drop(pools);
+        doomed.push(m, head);
+        self.dissolve(m, backing, h, doomed);
+    }
+}
+
+impl super::counters::Pools {
+    /// As what a folio of `node` is counted that must go.
+    pub(super) fn kind_to_go(&self, node: crate::addr::NodeId) -> Kind {
+        if self.counts(node).surplus > 0 {
+            Kind::Surplus
+        } else {
+            Kind::Persistent
+        }
+    }
+}

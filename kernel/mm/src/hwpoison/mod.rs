@@ -1,0 +1,205 @@
+//! Broken memory: frames that are never handed out again.
+//!
+//! A free frame leaves the buddy allocator. A free huge page is dissolved: its memmap is
+//! unfolded, the broken frame stays out, the others become free. A huge page in use stays
+//! with its users, who cannot read the broken page, and goes when the last one puts it.
+//!
+//! The struct page of a folded tail cannot be written. Which frame of a folio is broken is
+//! therefore kept in one of two ways ([`PoisonPolicy`]).
+
+mod failure;
+mod soft;
+mod unpoison;
+
+use core::fmt;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+use crate::addr::Pfn;
+use crate::hugetlb::{Backing, Hstate, HugeTlb, ResizeLock};
+use crate::machine::Machine;
+use crate::page::{self, Flags, Memmap, Page, STRUCT_PAGE_SIZE};
+use crate::paging;
+
+/// Where it is kept which frame of a huge page in use is broken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PoisonPolicy {
+    /// On a list that hangs on the folio; moved to the struct pages when these are
+    /// unfolded. As in Linux.
+    #[doc(alias = "raw_hwp_list_head")]
+    List,
+    /// In its own struct page at once: the page of memmap that it lies in gets a frame of
+    /// its own. Falls back to the list when there is none.
+    CopyOnWrite,
+}
+
+/// What has become of a broken frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Handled {
+    /// Nobody can get it any more.
+    #[doc(alias = "MF_RECOVERED")]
+    Recovered,
+    /// It is part of a huge page that goes when its users, the promises on it or the want of
+    /// memory let it.
+    #[doc(alias = "MF_DELAYED")]
+    Delayed,
+    /// It was known before. Only for soft offlining, to which that is no error.
+    Already,
+}
+
+/// Why a frame was not handled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PoisonError {
+    /// There is no such RAM.
+    #[doc(alias = "ENXIO")]
+    NoRam(Pfn),
+    /// It was known to be broken.
+    #[doc(alias = "EHWPOISON")]
+    AlreadyPoisoned(Pfn),
+    /// It is not broken, so it cannot be repaired.
+    NotPoisoned(Pfn),
+    /// It is in use by what can neither do without it nor be moved; or, to be repaired, part
+    /// of a folio that does not know which of its frames are broken.
+    #[doc(alias = "EBUSY")]
+    Busy(Pfn),
+    /// No memory to restore the struct pages of the huge page that it is part of.
+    #[doc(alias = "ENOMEM")]
+    NoMemory(Pfn),
+    /// Soft offlining is switched off.
+    #[doc(alias = "EOPNOTSUPP")]
+    Disabled,
+}
+
+impl fmt::Display for PoisonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRam(pfn) => write!(f, "pfn {:#x} is no RAM", pfn.as_u64()),
+            Self::AlreadyPoisoned(pfn) => {
+                write!(f, "pfn {:#x} is known to be broken", pfn.as_u64())
+            }
+            Self::NotPoisoned(pfn) => write!(f, "pfn {:#x} is not broken", pfn.as_u64()),
+            Self::Busy(pfn) => write!(f, "pfn {:#x} is in use and cannot be moved", pfn.as_u64()),
+            Self::NoMemory(pfn) => {
+                let pfn = pfn.as_u64();
+                write!(
+                    f,
+                    "no memory for the struct pages of the huge page of pfn {pfn:#x}"
+                )
+            }
+            Self::Disabled => write!(f, "soft offlining is switched off"),
+        }
+    }
+}
+
+/// The broken frames of a machine, and what is done about new ones.
+#[derive(Debug)]
+#[doc(alias = "num_poisoned_pages")]
+pub struct HwPoison {
+    /// One at a time, before every other lock.
+    #[doc(alias = "mf_mutex")]
+    lock: ResizeLock,
+    /// Relaxed, all of them: switches, and numbers that change under the lock.
+    policy: AtomicU8,
+    #[doc(alias = "sysctl_enable_soft_offline")]
+    soft_offline: AtomicBool,
+    known: AtomicU64,
+    unknown: AtomicU64,
+}
+
+impl Default for HwPoison {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl HwPoison {
+    /// None broken; lists; soft offlining on.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            lock: ResizeLock::named("a broken frame that is being handled"),
+            policy: AtomicU8::new(PoisonPolicy::List as u8),
+            soft_offline: AtomicBool::new(true),
+            known: AtomicU64::new(0),
+            unknown: AtomicU64::new(0),
+        }
+    }
+
+    /// Where new broken frames of huge pages in use are noted.
+    pub fn policy(&self) -> PoisonPolicy {
+        if self.policy.load(Ordering::Relaxed) == PoisonPolicy::List as u8 {
+            PoisonPolicy::List
+        } else {
+            PoisonPolicy::CopyOnWrite
+        }
+    }
+
+    /// Sets [`HwPoison::policy`]. What is noted already stays where it is.
+    pub fn set_policy(&self, policy: PoisonPolicy) {
+        self.policy.store(policy as u8, Ordering::Relaxed);
+    }
+
+    /// Whether frames may be soft offlined.
+    #[doc(alias = "enable_soft_offline")]
+    pub fn soft_offline_enabled(&self) -> bool {
+        self.soft_offline.load(Ordering::Relaxed)
+    }
+
+    /// Sets [`HwPoison::soft_offline_enabled`].
+    pub fn enable_soft_offline(&self, on: bool) {
+        self.soft_offline.store(on, Ordering::Relaxed);
+    }
+
+    /// Broken frames.
+    #[doc(alias = "HardwareCorrupted")]
+    pub fn pages(&self) -> u64 {
+        self.known() + self.unknown.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that a struct page or a list names.
+    pub fn known(&self) -> u64 {
+        self.known.load(Ordering::Relaxed)
+    }
+
+    fn count_known(&self, up: bool) {
+        if up {
+            self.known.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.known.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The struct page of `pfn`, if it has one.
+#[doc(alias = "pfn_to_online_page")]
+fn online_page<M: Machine>(m: &M, memmap: Memmap, pfn: Pfn) -> Result<Page, PoisonError> {
+    let inside = pfn.as_u64() < Memmap::WINDOW / STRUCT_PAGE_SIZE;
+    let there = |page: &Page| paging::leaf(m, m.root(), page.address()).is_some();
+    inside
+        .then(|| memmap.page(pfn))
+        .filter(there)
+        .ok_or(PoisonError::NoRam(pfn))
+}
+
+/// The huge page that `page` belongs to, if it does to one.
+fn huge_page<'a, M: Machine>(
+    m: &M,
+    hugetlb: &'a HugeTlb,
+    page: Page,
+) -> Option<(&'a Hstate, Page)> {
+    let head = page::page_folio(m, page)?;
+    Some((hugetlb.hstate_of(m, head)?, head))
+}
+
+/// Marks the struct page of a broken frame, which is writable, or unmarks it.
+#[doc(alias = "SetPageHWPoison")]
+fn mark<M: Machine>(m: &M, page: Page, broken: bool) {
+    let flags = page.flags(m);
+    page.set_flags(
+        m,
+        if broken {
+            flags.with(Flags::HWPOISON)
+        } else {
+            flags.without(Flags::HWPOISON)
+        },
+    );
+}
