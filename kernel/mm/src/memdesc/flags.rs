@@ -111,13 +111,13 @@ impl<L: StructPage> MemdescMap<L> {
         page: Page<L>,
     ) -> Result<(), MemdescError> {
         self.change_page(m, frames, page, |word, flags| {
-            if word.is(MemdescType::Free) {
-                Ok((Memdesc::POISONED, flags.with(PageFlags::HWPOISON, true)))
-            } else if L::FLAGS.is_some() {
-                Ok((word, flags.with(PageFlags::HWPOISON, true)))
-            } else {
-                Ok((word.retyped(MemdescType::HwPoison), flags))
-            }
+            let flags = flags.with(PageFlags::HWPOISON, true);
+            Ok(match word.kind() {
+                Some(MemdescType::Free) => (Memdesc::POISONED, flags),
+                _ if L::FLAGS.is_some() => (word, flags),
+                Some(MemdescType::None) => (Memdesc::POISONED, flags),
+                _ => (word.retyped(MemdescType::HwPoison), flags),
+            })
         })
     }
 

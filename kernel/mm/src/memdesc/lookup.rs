@@ -65,7 +65,17 @@ impl<L: StructPage> MemdescMap<L> {
     /// The answer is true for the moment of the load. Who holds no reference must not
     /// look into the descriptor but by [`MemdescMap::folio_try_get`].
     pub fn page_desc<M: Machine, D: Descriptor>(&self, m: &M, page: Page<L>) -> Option<D> {
-        let (at, kind) = owner_of(m, self.page_memdesc(m, page))?;
+        let word = self.page_memdesc(m, page);
+        let owner = if word.is(MemdescType::HwPoison) {
+            // The frame of the descriptor is looked at: it must not go meanwhile (MD-3).
+            let irq = m.irq_save();
+            let owner = owner_of(m, self.page_memdesc(m, page));
+            m.irq_restore(irq);
+            owner
+        } else {
+            owner_of(m, word)
+        };
+        let (at, kind) = owner?;
         (kind == D::KIND).then(|| D::at(at.as_u64()))
     }
 
