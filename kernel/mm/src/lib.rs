@@ -16,6 +16,7 @@ pub mod numa;
 pub mod page;
 pub mod paging;
 pub mod report;
+pub mod rmap;
 pub mod sync;
 pub mod system;
 pub mod vmemmap;

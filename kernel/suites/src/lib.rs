@@ -30,6 +30,8 @@ pub mod memdesc;
 pub mod memory_map;
 pub mod paging;
 pub mod requires;
+pub mod rmap;
+pub mod rmap_policy;
 mod smp;
 pub mod vmemmap;
 pub mod vmemmap_audit;
@@ -90,6 +92,14 @@ macro_rules! for_each_suite {
             soft_offline_without_memory, free_folio_2m, free_folio_1g, every_kind_of_tail,
             read_around_a_broken_page, mappings_get_no_broken_page, stuck_folio_goes_to_nobody,
             fails_each_allocation, cost }
+        $each! { rmap:
+            folios_are_counted, spaces_share_a_folio, hugetlb_folios_by_one_entry_2m,
+            hugetlb_folios_by_one_entry_1g, folded_folios_keep_their_fields,
+            tables_come_and_go, walkers_meet_every_kind, bad_requests_are_named,
+            leaked_counts_are_bad_pages, fails_each_allocation }
+        $each! { rmap_policy:
+            kinds_are_told_apart, outcomes_are_as_documented, drivers_insert_compound_pages,
+            non_folios_are_not_touched, marks_keep_a_block_from_folding }
         $crate::for_each_smp_suite! { $each }
         $each! { vmemmap_audit: finds_nothing, notices_damage }
     };

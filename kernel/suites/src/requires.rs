@@ -39,6 +39,8 @@ const FOLD: &[&str] = &[
     "hwpoison:soft_offline_switched_off",
     "hwpoison:soft_offline_without_memory",
     "hwpoison:stuck_folio_goes_to_nobody",
+    "rmap:folded_folios_keep_their_fields",
+    "rmap_policy:marks_keep_a_block_from_folding",
     "smp_churn",
     "smp_faults",
     "smp_readers",

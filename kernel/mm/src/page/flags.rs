@@ -25,6 +25,10 @@ impl Flags {
     /// A frame of this folio is broken. On the head only; which one is another matter.
     #[doc(alias = "PG_has_hwpoisoned")]
     pub const HAS_HWPOISONED: Self = Self(1 << 4);
+    /// The allocation was made as a folio, and so can be mapped. On the head only;
+    /// hugetlb folios are known by their type instead.
+    #[doc(alias = "PG_large_rmappable")]
+    pub const RMAPPABLE: Self = Self(1 << 5);
 
     const NODE_SHIFT: u32 = 58;
 
@@ -103,6 +107,13 @@ impl PageType {
     /// First page of a hugetlb folio.
     #[doc(alias = "PGTY_hugetlb")]
     pub const HUGETLB: Self = Self(0xf4 << 24);
+    /// First page of a block of a slab allocator.
+    #[doc(alias = "PGTY_slab")]
+    pub const SLAB: Self = Self(0xf5 << 24);
+    /// Every page of an allocation that was not made as a folio, under one of the
+    /// policies of [`rmap`](crate::rmap). Proposed on the list, not in Linux.
+    #[doc(alias = "NotRmappable")]
+    pub const NOT_RMAPPABLE: Self = Self(0xfa << 24);
     /// A frame that holds struct pages. Linux has no such type; here it lets the
     /// audit name the owner of every frame (INV-5).
     pub const MEMMAP: Self = Self(0xf8 << 24);
