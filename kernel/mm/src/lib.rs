@@ -8,6 +8,7 @@ pub mod cmdline;
 pub mod frames;
 pub mod hugetlb;
 pub mod hwpoison;
+pub mod layouts;
 pub mod machine;
 pub mod memblock;
 pub mod memdesc;

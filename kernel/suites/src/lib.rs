@@ -26,6 +26,7 @@ pub mod hvo_faults;
 pub mod hvo_orders;
 pub mod hwpoison;
 pub mod layout;
+pub mod layouts;
 pub mod memdesc;
 pub mod memory_map;
 pub mod paging;
@@ -100,6 +101,11 @@ macro_rules! for_each_suite {
         $each! { rmap_policy:
             kinds_are_told_apart, outcomes_are_as_documented, drivers_insert_compound_pages,
             non_folios_are_not_touched, marks_keep_a_block_from_folding }
+        $each! { layouts:
+            every_page_finds_its_folio, misuse_is_refused, refusals_are_the_expected,
+            aligned_maps_have_no_limit, misaligned_maps_fail_at_the_next_order, sections_cross,
+            bytes_56_are_never_alike, folding_changes_no_byte, failures_change_nothing,
+            no_memory_for_a_map, bits_of_a_page_keep_it_private }
         $crate::for_each_smp_suite! { $each }
         $each! { vmemmap_audit: finds_nothing, notices_damage }
     };
