@@ -12,6 +12,8 @@ pub enum Errno {
     ENOENT,
     /// Interrupted: output takes no more, because of Ctrl-C or because a pipe is full.
     EINTR,
+    /// There is no such memory.
+    ENXIO,
     /// What Linux says of a write to a file of `/proc` that takes none.
     EIO,
     /// Not now.
@@ -34,6 +36,8 @@ pub enum Errno {
     ERANGE,
     /// The machine cannot do it.
     EOPNOTSUPP,
+    /// The frame is known to be broken.
+    EHWPOISON,
 }
 
 impl Errno {
@@ -45,6 +49,7 @@ impl Errno {
             Self::ENOENT => 2,
             Self::EINTR => 4,
             Self::EIO => 5,
+            Self::ENXIO => 6,
             Self::EAGAIN => 11,
             Self::ENOMEM => 12,
             Self::EACCES => 13,
@@ -55,6 +60,7 @@ impl Errno {
             Self::ENOSPC => 28,
             Self::ERANGE => 34,
             Self::EOPNOTSUPP => 95,
+            Self::EHWPOISON => 133,
         }
     }
 }
@@ -66,6 +72,7 @@ impl fmt::Display for Errno {
             Self::ENOENT => "No such file or directory",
             Self::EINTR => "Interrupted system call",
             Self::EIO => "Input/output error",
+            Self::ENXIO => "No such device or address",
             Self::EAGAIN => "Resource temporarily unavailable",
             Self::ENOMEM => "Cannot allocate memory",
             Self::EACCES => "Permission denied",
@@ -76,6 +83,7 @@ impl fmt::Display for Errno {
             Self::ENOSPC => "No space left on device",
             Self::ERANGE => "Numerical result out of range",
             Self::EOPNOTSUPP => "Operation not supported",
+            Self::EHWPOISON => "Memory page has hardware error",
         })
     }
 }

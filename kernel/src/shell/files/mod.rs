@@ -5,6 +5,7 @@ mod debug;
 mod demote;
 mod hugepages;
 mod nodes;
+mod poison;
 mod proc;
 mod vm;
 mod vmstat;
@@ -34,6 +35,7 @@ pub(super) fn all() -> Files<'static> {
     nodes::add_to(&mut files);
     demote::add_to(&mut files);
     debug::add_to(&mut files);
+    poison::add_to(&mut files);
     files
 }
 

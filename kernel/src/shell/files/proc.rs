@@ -35,6 +35,8 @@ pub(super) fn add_to(files: &mut Files<'static>) {
         kib(out, "MemTotal:", state::managed_pages() * KIB_PER_PAGE)?;
         kib(out, "MemFree:", free)?;
         kib(out, "MemAvailable:", free)?;
+        let broken = MM.hwpoison.pages() * KIB_PER_PAGE;
+        writeln!(out, "HardwareCorrupted: {broken:>5} kB")?;
         writeln!(out, "HugePages_Total: {:>7}", total.nr)?;
         writeln!(out, "HugePages_Free:  {:>7}", total.free)?;
         writeln!(out, "HugePages_Rsvd:  {:>7}", huge.resv(&Metal))?;

@@ -182,7 +182,7 @@ fn on_places(
     for n in places {
         match each(map, n) {
             Ok(()) => {}
-            Err(FaultError::NoFolio) => {
+            Err(FaultError::NoFolio | FaultError::HwPoison(_)) => {
                 writeln!(context.io.err(), "Bus error")?;
                 return Ok(STATUS_SIGBUS);
             }
