@@ -97,7 +97,16 @@ impl Machine for Metal {
         }
     }
 
-    fn fill_phys(&self, at: PhysAddr, record: &[u64; 8], count: u64) {
+    fn fill_phys(&self, at: PhysAddr, record: &[u64], count: u64) {
+        let Ok(record) = <&[u64; 8]>::try_from(record) else {
+            let words = record.len() as u64;
+            for n in 0..count {
+                for (word, value) in (0u64..).zip(record) {
+                    self.write_phys(at.offset((n * words + word) * 8), *value);
+                }
+            }
+            return;
+        };
         let (fours, rest) = if cpu::features().avx {
             (count / 4, count % 4)
         } else {

@@ -140,12 +140,13 @@ pub trait Machine: Sync {
     /// Copies a whole frame. No other CPU writes either meanwhile.
     fn copy_frame(&self, to: Pfn, from: Pfn);
 
-    /// Writes `record` `count` times from `at` on: how struct pages are filled
-    /// in, 64 bytes each. Nothing else touches that memory meanwhile.
-    fn fill_phys(&self, at: PhysAddr, record: &[u64; 8], count: u64) {
+    /// Writes the words of `record` `count` times from `at` on: how struct pages are
+    /// filled in. Nothing else touches that memory meanwhile.
+    fn fill_phys(&self, at: PhysAddr, record: &[u64], count: u64) {
+        let words = record.len() as u64;
         for n in 0..count {
             for (word, value) in (0u64..).zip(record) {
-                self.write_phys(at.offset(n * 64 + word * 8), *value);
+                self.write_phys(at.offset((n * words + word) * 8), *value);
             }
         }
     }

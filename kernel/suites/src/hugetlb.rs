@@ -288,7 +288,7 @@ pub fn mixed_churn_until_full<M: Machine>(env: &Env<'_, M>) -> Outcome {
             let t = env.totals();
             check_eq!(
                 t.pages + t.boot_pages + t.saved,
-                t.sections * 512,
+                t.sections * vmemmap_pages(mm::page::Memmap::SECTION),
                 "round {round}"
             );
         }

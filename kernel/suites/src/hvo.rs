@@ -59,7 +59,7 @@ pub fn tails_are_shared<M: Machine>(env: &Env<'_, M>) -> Outcome {
 }
 
 /// Everything in the first frame of the memmap: the head and its 63 tails.
-fn head_data<M: Machine>(env: &Env<'_, M>, head: Page) -> Vec<[u64; 8]> {
+fn head_data<M: Machine>(env: &Env<'_, M>, head: Page) -> Vec<page::Record> {
     (0..page::HEAD_PAGES)
         .map(|n| head.nth(n).record(env.m))
         .collect()

@@ -1,8 +1,8 @@
 //! What cases need of the layout that the kernel was built with.
 
 use ktest::{Outcome, skip};
-use mm::page;
 use mm::page::encoding::{Chosen, Encoding};
+use mm::page::{self, STRUCT_PAGE_SIZE};
 
 /// Suites, and `suite:case`, that are about folding.
 const FOLD: &[&str] = &[
@@ -25,6 +25,7 @@ const FOLD: &[&str] = &[
     "hugetlb:mapped_data_survives_2m",
     "hugetlb:restore_failure_becomes_surplus",
     "hugetlb:switch_concerns_later_folios",
+    "hugetlb_events:pools",
     "hugetlb_pool:stuck_surplus_goes",
     "hvo",
     "hvo_faults",
@@ -60,6 +61,9 @@ const SHARE: &[&str] = &[
     "smp_readers",
 ];
 
+/// Those about leaves of 2 MiB in the vmemmap.
+const LEAVES: &[&str] = &["vmemmap:is_mapped_by_leaves"];
+
 /// Those about the alignment of the memmap.
 const COMPUTE: &[&str] = &["vmemmap:misaligned_base_is_found"];
 
@@ -76,6 +80,9 @@ pub fn check(suite: &str, case: &str) -> Outcome {
     }
     if listed(SHARE) && !page::SHARES_ACROSS_NODE {
         skip!("this build's tails are shared within a folio only");
+    }
+    if listed(LEAVES) && !STRUCT_PAGE_SIZE.is_power_of_two() {
+        skip!("a section's struct pages of {STRUCT_PAGE_SIZE} bytes do not fill a leaf");
     }
     if listed(COMPUTE) && !Chosen::COMPUTES {
         skip!("this build's tails hold their head's address, whatever the alignment");

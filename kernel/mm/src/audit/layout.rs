@@ -8,12 +8,12 @@ use crate::machine::Machine;
 pub(super) const ENTRIES: u64 = 512;
 /// Bytes behind a level-2 entry: the struct pages of 128 MiB.
 pub(super) const SLOT_BYTES: u64 = 0x20_0000;
-/// Struct pages in a slot, that is frames in a section.
-pub(super) const SECTION_PAGES: u64 = SLOT_BYTES / RECORD_BYTES;
+/// Frames in a section.
+pub(super) const SECTION_PAGES: u64 = 0x8000;
 /// Bytes of a struct page.
-pub(super) const RECORD_BYTES: u64 = 0x40;
-/// Struct pages in a frame.
-pub(super) const RECORDS: u64 = 0x40;
+pub(super) const RECORD_BYTES: u64 = if cfg!(page_size = "64") { 0x40 } else { 0x38 };
+/// Frames that a section's struct pages fill.
+pub(super) const SECTION_FRAMES: u64 = SECTION_PAGES * RECORD_BYTES / 0x1000;
 
 /// First page of a free block, as a page type.
 pub(super) const TYPE_FREE: u32 = 0xf000_0000;
@@ -123,6 +123,15 @@ pub(super) struct Record {
 }
 
 impl Record {
+    fn of(word: impl Fn(u64) -> u64) -> Self {
+        Self {
+            flags: word(0),
+            info: word(1),
+            private: word(5),
+            counts: word(6),
+        }
+    }
+
     pub(super) const fn reserved(&self) -> bool {
         self.flags & 0b0001 != 0
     }
@@ -201,11 +210,6 @@ impl<'a, M: Machine> Reader<'a, M> {
         self.base.offset(pfn.as_u64() * RECORD_BYTES)
     }
 
-    /// The frame whose struct page is at `at`.
-    pub(super) fn pfn_at(&self, at: VirtAddr) -> Pfn {
-        Pfn::new((at.as_u64() - self.base.as_u64()) / RECORD_BYTES)
-    }
-
     /// The level-2 entry for `at`, unless a higher one is absent.
     pub(super) fn slot(&self, at: VirtAddr) -> Option<Entry> {
         let mut table = self.root();
@@ -220,31 +224,41 @@ impl<'a, M: Machine> Reader<'a, M> {
         entry.present().then_some(entry)
     }
 
-    /// The struct page that lies at `at`.
-    pub(super) fn record_at(&self, at: PhysAddr) -> Record {
-        let word = |n: u64| self.word(at.offset(n * 8));
-        Record {
-            flags: word(0),
-            info: word(1),
-            private: word(5),
-            counts: word(6),
+    /// The struct page of `pfn`, the frame of whose first byte is `frame`. One that lies in
+    /// two frames is read through the tables, and all zero if the second is missing.
+    pub(super) fn record_in(&self, frame: Pfn, pfn: Pfn) -> Record {
+        let at = self.address(pfn);
+        let offset = at.as_u64() % span(1);
+        let inside = |n: u64| self.word(frame.phys().offset(offset + n * 8));
+        let through = |n: u64| {
+            let at = at.offset(n * 8);
+            let frame = self.frame(at);
+            frame.map_or(0, |frame| {
+                self.word(frame.phys().offset(at.as_u64() % span(1)))
+            })
+        };
+        if offset + RECORD_BYTES <= span(1) {
+            Record::of(inside)
+        } else {
+            Record::of(through)
         }
     }
 
     /// The struct page of `pfn`, if there is one.
     pub(super) fn record(&self, pfn: Pfn) -> Option<Record> {
-        let at = self.address(pfn);
+        let frame = self.frame(self.address(pfn))?;
+        Some(self.record_in(frame, pfn))
+    }
+
+    /// The frame behind `at`, if there is one.
+    fn frame(&self, at: VirtAddr) -> Option<Pfn> {
         let slot = self.slot(at)?;
-        let frame = if slot.maps(2) {
-            slot.frame().offset(at.as_u64() / span(1) % ENTRIES)
-        } else {
-            let entry = self.entry(slot.frame(), at.as_u64() / span(1) % ENTRIES);
-            if !entry.present() {
-                return None;
-            }
-            entry.frame()
-        };
-        Some(self.record_at(frame.phys().offset(at.as_u64() % span(1))))
+        let index = at.as_u64() / span(1) % ENTRIES;
+        if slot.maps(2) {
+            return Some(slot.frame().offset(index));
+        }
+        let entry = self.entry(slot.frame(), index);
+        entry.present().then(|| entry.frame())
     }
 
     /// Whether `pfn` lies in a free block.

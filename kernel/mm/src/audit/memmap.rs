@@ -1,8 +1,8 @@
 //! The walk over the struct pages and what maps them, section by section.
 
 use super::layout::{
-    ENTRIES, Entry, MIN_FOLDED, RECORD_BYTES, RECORDS, Record, SECTION_PAGES, SHARED_TAILS, span,
-    tail_info,
+    ENTRIES, Entry, MIN_FOLDED, RECORD_BYTES, Record, SECTION_FRAMES, SECTION_PAGES, SHARED_TAILS,
+    SLOT_BYTES, span, tail_info,
 };
 use super::{At, Audit, Check, Input};
 use crate::addr::{NodeId, Order, PAGE_SIZE, Pfn, PfnRange, PhysAddr, VirtAddr};
@@ -34,6 +34,8 @@ pub(super) struct Walk<'w, 'a, M, R> {
     block: Option<Block>,
     /// The range of RAM looked at last.
     here: PfnRange,
+    /// The last-level table met last: it may belong to two sections.
+    table: Option<Pfn>,
 }
 
 impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R> {
@@ -46,6 +48,7 @@ impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R
             next: start,
             block: None,
             here: PfnRange::EMPTY,
+            table: None,
         };
         let mut done = 0;
         for RamRange { range, .. } in input.ram.clone() {
@@ -59,34 +62,35 @@ impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R
     }
 
     fn section(&mut self, first: Pfn) {
-        let at = self.audit.reader.address(first);
-        let Some(slot) = self.audit.reader.slot(at) else {
-            self.audit.report.find(Check::NoMemmap, At::Virt(at), 1, 0);
-            return;
-        };
-        self.audit.report.sections += 1;
-        let leaf = slot.maps(2);
-        if leaf {
-            self.audit.report.leaves += 1;
-            self.check_rights(slot, at);
-        } else {
-            self.audit.report.tables += 1;
-        }
-        for n in 0..ENTRIES {
-            let at = at.offset(n * PAGE_SIZE);
-            let pfn = first.offset(n * RECORDS);
+        let start = self.audit.reader.address(first);
+        let mut slot = Entry(0);
+        for n in 0..SECTION_FRAMES {
+            let at = start.offset(n * PAGE_SIZE);
+            if n == 0 || at.is_aligned(SLOT_BYTES) {
+                let Some(found) = self.audit.reader.slot(at) else {
+                    self.audit.report.find(Check::NoMemmap, At::Virt(at), 1, 0);
+                    return;
+                };
+                slot = found;
+                self.slot(slot, at);
+            }
+            let index = at.as_u64() / span(1) % ENTRIES;
+            let leaf = slot.maps(2);
             let entry = if leaf {
-                Entry(slot.0 + n * span(1))
+                Entry(slot.0 + index * span(1))
             } else {
-                self.audit.reader.entry(slot.frame(), n)
+                self.audit.reader.entry(slot.frame(), index)
             };
-            match self.folded_around(pfn) {
+            // The frames whose struct pages begin here.
+            let begin = |n: u64| first.offset((n * PAGE_SIZE).div_ceil(RECORD_BYTES));
+            let pages = PfnRange::new(begin(n), begin(n + 1));
+            match self.folded_around(pages.start) {
                 Some(_) if leaf => {
                     self.audit
                         .report
                         .find(Check::FoldedLeaf, At::Virt(at), 0, slot.0);
                 }
-                Some(block) => self.tail_page(block, entry, at),
+                Some(block) => self.tail_page(block, entry, at, pages),
                 None => {
                     if !leaf {
                         self.check_rights(entry, at);
@@ -95,11 +99,23 @@ impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R
                         self.audit.report.memmap_pages += 1;
                         // What belongs to somebody else holds no struct pages.
                         if self.audit.claim(entry.frame(), At::Virt(at)) {
-                            self.records(pfn, entry.frame().phys());
+                            self.records(pages, entry.frame());
                         }
                     }
                 }
             }
+        }
+        self.audit.report.sections += 1;
+    }
+
+    /// A level-2 entry under which struct pages lie, from `at` on.
+    fn slot(&mut self, slot: Entry, at: VirtAddr) {
+        if slot.maps(2) {
+            self.audit.report.leaves += 1;
+            self.check_rights(slot, at);
+        } else if self.table != Some(slot.frame()) {
+            self.table = Some(slot.frame());
+            self.audit.report.tables += 1;
         }
     }
 
@@ -118,14 +134,14 @@ impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R
     }
 
     /// A page of memmap that must be the shared tail page.
-    fn tail_page(&mut self, block: Block, entry: Entry, at: VirtAddr) {
+    fn tail_page(&mut self, block: Block, entry: Entry, at: VirtAddr, pages: PfnRange) {
         let tail = if SHARED_TAILS {
             self.audit.rows.tail(block.node, block.order)
         } else {
             Some(block.head_frame)
         };
         if block.poisoned && entry.present() && Some(entry.frame()) != tail {
-            self.unshared_page(block, entry, at);
+            self.unshared_page(block, entry, at, pages);
             return;
         }
         let report = &mut self.audit.report;
@@ -148,54 +164,50 @@ impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R
     }
 
     /// A page of memmap of a folded block with broken frames that has a frame of its own.
-    fn unshared_page(&mut self, block: Block, entry: Entry, at: VirtAddr) {
+    fn unshared_page(&mut self, block: Block, entry: Entry, at: VirtAddr, pages: PfnRange) {
         self.check_rights(entry, at);
         self.audit.report.unshared += 1;
         self.audit.report.memmap_pages += 1;
         if !self.audit.claim(entry.frame(), At::Virt(at)) {
             return;
         }
-        let first = self.audit.reader.pfn_at(at);
-        for n in 0..RECORDS {
-            let at = entry.frame().phys().offset(n * RECORD_BYTES);
-            let record = self.audit.reader.record_at(at);
-            self.check_tail(block, &record, first.offset(n));
+        for pfn in pages.iter() {
+            let record = self.audit.reader.record_in(entry.frame(), pfn);
+            self.check_tail(block, &record, pfn);
         }
     }
 
-    /// The 64 struct pages from `pfn` on, which lie at `at`.
-    fn records(&mut self, pfn: Pfn, at: PhysAddr) {
-        let end = pfn.offset(RECORDS);
-        if let Some(block) = self.block.filter(|block| pfn < block.end) {
+    /// The struct pages of `pages`, which begin in `frame`.
+    fn records(&mut self, pages: PfnRange, frame: Pfn) {
+        let PfnRange { start, end } = pages;
+        if let Some(block) = self.block.filter(|block| start < block.end) {
             // An unfolded block: one record a page is looked at, or all if one of them
             // may say that its frame is broken.
-            let records = if block.poisoned { RECORDS } else { 1 };
-            for n in 0..records {
-                let record = self.audit.reader.record_at(at.offset(n * RECORD_BYTES));
-                self.check_tail(block, &record, pfn.offset(n));
+            let looked_at = if block.poisoned { pages.pages() } else { 1 };
+            for n in 0..looked_at {
+                let record = self.audit.reader.record_in(frame, start.offset(n));
+                self.check_tail(block, &record, start.offset(n));
             }
         }
-        self.next = self.next.max(pfn);
+        self.next = self.next.max(start);
         while self.next < end {
             let here = self.next;
-            let offset = |other: Pfn| (other.as_u64() - pfn.as_u64()) * RECORD_BYTES;
-            let record = self.audit.reader.record_at(at.offset(offset(here)));
+            let record = self.audit.reader.record_in(frame, here);
             let order = if record.page_type() == super::layout::TYPE_FREE {
                 self.free_block(here, &record)
             } else if record.head() {
-                let second = self
-                    .audit
-                    .reader
-                    .record_at(at.offset(offset(here.offset(1))));
-                let order = self.compound(here, &record, second.order(), at.pfn());
-                if record.has_poisoned() {
-                    let third = at.offset(offset(here.offset(2)));
-                    self.poison_list(here.block(order), self.audit.reader.record_at(third));
+                let second = self.audit.reader.record(here.offset(1));
+                let order = second.and_then(|second| second.order());
+                let order = self.compound(here, &record, order, frame);
+                if record.has_poisoned()
+                    && let Some(third) = self.audit.reader.record(here.offset(2))
+                {
+                    self.poison_list(here.block(order), third);
                 }
                 let tails_end = here.offset(order.pages()).min(end);
                 for tail in here.offset(1).as_u64()..tails_end.as_u64() {
                     let tail = Pfn::new(tail);
-                    let record = self.audit.reader.record_at(at.offset(offset(tail)));
+                    let record = self.audit.reader.record_in(frame, tail);
                     if let Some(block) = self.block {
                         self.check_tail(block, &record, tail);
                     }

@@ -239,7 +239,7 @@ impl<M: Machine> Audit<'_, M> {
             ),
             (
                 "pages of memmap per section, saved ones included",
-                report.sections * layout::ENTRIES,
+                report.sections * layout::SECTION_FRAMES,
                 report.memmap_pages + report.saved,
             ),
         ];

@@ -1,6 +1,6 @@
 //! The walk over all tables: who they belong to, and W^X.
 
-use super::layout::{ENTRIES, Entry, SECTION_PAGES, SLOT_BYTES, span};
+use super::layout::{ENTRIES, Entry, RECORD_BYTES, SECTION_PAGES, SLOT_BYTES, span};
 use super::{At, Audit, Check};
 use crate::addr::{Pfn, PfnRange, VirtAddr};
 use crate::machine::Machine;
@@ -90,8 +90,15 @@ impl<M: Machine, R: Iterator<Item = RamRange> + Clone> Tables<'_, '_, M, R> {
         if offset >= WINDOW {
             return;
         }
-        let first = Pfn::new(offset / SLOT_BYTES * SECTION_PAGES);
-        let section = PfnRange::new(first, first.offset(SECTION_PAGES));
+        // The sections whose struct pages lie here: one, or two.
+        let slot = offset / SLOT_BYTES * SLOT_BYTES;
+        let first = slot / RECORD_BYTES / SECTION_PAGES;
+        let end = (slot + SLOT_BYTES).div_ceil(RECORD_BYTES);
+        let end = end.div_ceil(SECTION_PAGES);
+        let section = PfnRange::new(
+            Pfn::new(first * SECTION_PAGES),
+            Pfn::new(end * SECTION_PAGES),
+        );
         let has_ram = self
             .ram
             .clone()

@@ -21,6 +21,7 @@ struct StructPage {
     private: u64,
     mapcount: u32,
     refcount: u32,
+    #[cfg(page_size = "64")]
     unused: u64,
 }
 
@@ -45,21 +46,31 @@ const _: () = {
     assert!(offset_of!(StructPage, refcount) as u64 == REFCOUNT);
 };
 
-/// The 64 bytes of a struct page that nothing uses, on `node`, with `flags`
+/// The words of a struct page.
+pub type Record = [u64; (STRUCT_PAGE_SIZE / 8) as usize];
+
+/// Where in a [`Record`] a field is.
+const fn word(offset: u64) -> usize {
+    (offset / 8) as usize
+}
+
+/// The struct page that nothing uses, on `node`, with `flags`
 /// besides: count 0, map count -1.
 #[must_use]
-pub const fn clean_record(node: NodeId, flags: Flags) -> [u64; 8] {
-    let counts = PageType::NONE.raw() as u64;
-    [flags.with_node(node).raw(), 0, 0, 0, 0, 0, counts, 0]
+pub const fn clean_record(node: NodeId, flags: Flags) -> Record {
+    let mut record = [0; word(STRUCT_PAGE_SIZE)];
+    record[word(FLAGS)] = flags.with_node(node).raw();
+    record[word(MAPCOUNT)] = PageType::NONE.raw() as u64;
+    record
 }
 
 /// The struct page of a tail on `node` whose word is `info`: what a shared tail page
 /// holds over and over (INV-2).
 #[must_use]
 #[doc(alias = "init_compound_tail")]
-pub const fn tail_record(node: NodeId, info: CompoundInfo) -> [u64; 8] {
+pub const fn tail_record(node: NodeId, info: CompoundInfo) -> Record {
     let mut record = clean_record(node, Flags::empty());
-    record[1] = info.raw();
+    record[word(COMPOUND_INFO)] = info.raw();
     record
 }
 
@@ -250,13 +261,13 @@ impl Page {
         self.flags(m).node()
     }
 
-    /// All eight words, for checks.
-    pub fn record<M: Machine>(self, m: &M) -> [u64; 8] {
+    /// All words, for checks.
+    pub fn record<M: Machine>(self, m: &M) -> Record {
         core::array::from_fn(|word| m.load64(self.0.offset(word as u64 * 8)))
     }
 
-    /// Overwrites all eight words. Only for a page that nobody else can find.
-    pub fn set_record<M: Machine>(self, m: &M, record: &[u64; 8]) {
+    /// Overwrites all words. Only for a page that nobody else can find.
+    pub fn set_record<M: Machine>(self, m: &M, record: &Record) {
         for (word, value) in (0u64..).zip(record) {
             m.store64(self.0.offset(word * 8), *value);
         }

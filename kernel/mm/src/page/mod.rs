@@ -39,7 +39,7 @@ pub use geometry::{
     HEAD_PAGES, HVO, SHARES_ACROSS_NODE, STRUCT_PAGE_SIZE, Shape, VMEMMAP_TAIL_MIN_ORDER,
     vmemmap_pages,
 };
-pub use layout::{Page, clean_record, tail_record};
+pub use layout::{Page, Record, clean_record, tail_record};
 pub use list::PageList;
 pub use memmap::Memmap;
 pub(crate) use reorder::{merge_compound, part_head_record, set_first_frame_order, split_compound};

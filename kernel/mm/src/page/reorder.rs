@@ -7,13 +7,13 @@ use super::check::{allocated_mark, mark_allocated};
 use super::compound_info::CompoundInfo;
 use super::flags::{Flags, PageType};
 use super::geometry::HEAD_PAGES;
-use super::layout::{Page, clean_record};
+use super::layout::{Page, Record, clean_record};
 use crate::addr::Order;
 use crate::machine::Machine;
 
 /// The struct page of a new head, made for a part of `order` of the block of `head`: with
 /// its flags and type, on no list, an allocation of its own.
-pub(crate) fn part_head_record<M: Machine>(m: &M, head: Page, order: Order) -> [u64; 8] {
+pub(crate) fn part_head_record<M: Machine>(m: &M, head: Page, order: Order) -> Record {
     let mut record = clean_record(head.node(m), Flags::empty());
     record[0] = head.flags(m).raw();
     record[4] = allocated_mark(order);

@@ -1,12 +1,17 @@
 //! Building the memmap at boot, section by section.
 
 use super::{BOOT_ORDER, HvoError, Vmemmap};
-use crate::addr::{ENTRIES, NodeId, Order, PAGE_SIZE, Pfn, PfnRange};
+use crate::addr::{ENTRIES, NodeId, Order, PAGE_SIZE, PMD_SIZE, Pfn, PfnRange};
 use crate::frames::{FrameSource, Placement};
 use crate::machine::{Level as LogLevel, Machine};
 use crate::memblock::RamRange;
-use crate::page::{Flags, Memmap, PageType, STRUCT_PAGE_SIZE, clean_record, mark_allocated};
+use crate::page::{
+    Flags, Memmap, PageType, Record, STRUCT_PAGE_SIZE, clean_record, mark_allocated, vmemmap_pages,
+};
 use crate::paging::{self, Level, MapError, PteFlags};
+
+/// Frames of struct pages in a section.
+const SECTION_FRAMES: u64 = vmemmap_pages(Memmap::SECTION);
 
 /// No frame for the memmap itself: the machine cannot boot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,7 +24,7 @@ impl Vmemmap {
     /// Maps and fills the struct pages of every 128 MiB section that has RAM.
     /// `ram` is sorted and free of overlaps. A section's struct pages lie in RAM of
     /// the section's own node, under one 2 MiB leaf; where no such block is to be
-    /// had, in 4 KiB pages from wherever.
+    /// had, or they are no 2 MiB, in 4 KiB pages from wherever.
     ///
     /// Frames in a populated section that are no RAM become reserved pages. Blocks that
     /// were set aside get folded struct pages; one for which that fails is given back.
@@ -52,7 +57,7 @@ impl Vmemmap {
                 self.map_section(m, frames, section, node)
                     .map_err(|_| NoMemoryForMemmap(frames_of))?;
                 self.fill_section(m, frames_of, node, ram.clone());
-                self.ledger.count_sections(1, ENTRIES);
+                self.ledger.count_sections(1, SECTION_FRAMES);
                 section = frames_of.end;
             }
             next = section;
@@ -81,12 +86,17 @@ impl Vmemmap {
         let at = self.memmap.page(section).address();
         let root = m.root();
         let mut table = || frames.alloc(m, Order::PAGE, Placement::Prefer(node));
-        if let Some(block) = frames.alloc(m, Order::PMD, Placement::Only(node)) {
+        if SECTION_FRAMES == ENTRIES
+            && let Some(block) = frames.alloc(m, Order::PMD, Placement::Only(node))
+        {
             return paging::map(m, root, at, block, Level::Pmd, PteFlags::KERNEL, &mut table);
         }
-        for n in 0..ENTRIES {
+        for n in 0..SECTION_FRAMES {
             let frame = table().ok_or(MapError::NoMemory)?;
             let page = at.offset(n * PAGE_SIZE);
+            // A table belongs to two sections where their struct pages are no multiple of 2 MiB.
+            let new = paging::walk(m, root, page).level != Level::Pte;
+            self.ledger.count_tables(u64::from(new), true);
             paging::map(
                 m,
                 root,
@@ -97,7 +107,6 @@ impl Vmemmap {
                 &mut table,
             )?;
         }
-        self.ledger.count_tables(1, true);
         Ok(())
     }
 
@@ -124,7 +133,7 @@ impl Vmemmap {
 
     /// Writes `record` as the struct page of every frame of `range`, by way of the
     /// frames that hold them.
-    fn fill_records<M: Machine>(&self, m: &M, range: PfnRange, record: &[u64; 8]) {
+    fn fill_records<M: Machine>(&self, m: &M, range: PfnRange, record: &Record) {
         let mut at = range.start;
         while at < range.end {
             let address = self.memmap.page(at).address();
@@ -132,6 +141,12 @@ impl Vmemmap {
             let offset = address.as_u64() % leaf.level.span();
             let fits = (leaf.level.span() - offset) / STRUCT_PAGE_SIZE;
             let count = PfnRange::new(at, range.end).pages().min(fits);
+            if count == 0 {
+                // It lies in two frames, which need not be neighbours.
+                self.memmap.page(at).set_record(m, record);
+                at = at.offset(1);
+                continue;
+            }
             m.fill_phys(leaf.pte.pfn().phys().offset(offset), record, count);
             at = at.offset(count);
         }
@@ -186,9 +201,12 @@ impl Vmemmap {
             }
             return;
         }
-        self.claim(m, first.at.pfn(), PageType::TABLE);
-        for n in 0..ENTRIES {
+        for n in 0..SECTION_FRAMES {
             let at = start.offset(n * PAGE_SIZE);
+            if n == 0 || at.is_aligned(PMD_SIZE) {
+                let table = paging::walk(m, m.root(), at).at.pfn();
+                self.claim(m, table, PageType::TABLE);
+            }
             let leaf = paging::leaf(m, m.root(), at).expect("section is populated");
             self.claim(m, leaf.pte.pfn(), PageType::MEMMAP);
         }

@@ -198,7 +198,7 @@ impl Vmemmap {
         slot: &Slot,
         block: Pfn,
         tail: Pfn,
-        record: &[u64; 8],
+        record: &page::Record,
         gather: &mut Gather,
     ) {
         let first_entry = slot.entry(m).at;
@@ -244,7 +244,7 @@ impl Vmemmap {
         slot: &Slot,
         singles: &mut PageList,
         tail: Pfn,
-        record: &[u64; 8],
+        record: &page::Record,
     ) {
         let first_entry = slot.entry(m).at;
         for n in 0..slot.pages {
@@ -275,7 +275,7 @@ impl Vmemmap {
         frame: Pfn,
         at: PhysAddr,
         tail: Option<Pfn>,
-        record: &[u64; 8],
+        record: &page::Record,
     ) -> Option<Pfn> {
         let old = Pte::from_raw(m.read_phys(at)).pfn();
         self.memmap.page(frame).set_page_type(m, PageType::MEMMAP);

@@ -148,7 +148,7 @@ impl<'a, 'b, M: Machine> Arena<'a, 'b, M> {
                 || (starts && page_type == PageType::BUDDY.raw())
                 || (huge && page_type == PageType::HUGETLB.raw()),
             u64::from(count) <= if huge { m.cpus() as u64 } else { 0 },
-            record[7] == 0,
+            record.get(7).is_none_or(|unused| *unused == 0),
         ];
         if let Some(which) = good.iter().position(|good| !good) {
             const FIELDS: [&str; 9] = [

@@ -282,14 +282,18 @@ impl Machine for EmulatedMachine {
         self.put(at, value);
     }
 
-    fn fill_phys(&self, at: PhysAddr, record: &[u64; 8], count: u64) {
-        if self.is_plain() && at.as_u64().is_multiple_of(64) {
+    fn fill_phys(&self, at: PhysAddr, record: &[u64], count: u64) {
+        if let Ok(record) = record.try_into()
+            && self.is_plain()
+            && at.as_u64().is_multiple_of(64)
+        {
             return self.fill_plain(at, record, count);
         }
+        let words = record.len() as u64;
         for n in 0..count {
             self.step(Point::Access);
             for (word, value) in (0u64..).zip(record) {
-                self.put(at.offset(n * 64 + word * 8), *value);
+                self.put(at.offset((n * words + word) * 8), *value);
             }
         }
     }
