@@ -10,6 +10,9 @@ use crate::error::Error;
 use crate::progress::BootLoaderProgress;
 use crate::workspace::{TARGET, Workspace};
 
+/// The environment variable that says which struct pages the kernel is built with.
+const LAYOUT: &str = "TAILFOLD_LAYOUT";
+
 /// How the kernel is compiled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Profile {
@@ -27,6 +30,25 @@ impl Profile {
         match self {
             Self::Checked => "kernel-checked",
             Self::Release => "release",
+        }
+    }
+}
+
+/// Which kernel to compile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Build<'a> {
+    /// How.
+    pub profile: Profile,
+    /// The layout of its struct pages, as `order-64`; `None` leaves it to the environment's
+    /// `TAILFOLD_LAYOUT`.
+    pub layout: Option<&'a str>,
+}
+
+impl From<Profile> for Build<'_> {
+    fn from(profile: Profile) -> Self {
+        Self {
+            profile,
+            layout: None,
         }
     }
 }
@@ -132,10 +154,16 @@ impl Default for Contents {
 ///
 /// # Errors
 /// [`Error::Build`]; the compiler's messages are on stderr by then.
-pub fn kernel(workspace: &Workspace, profile: Profile) -> Result<PathBuf, Error> {
+pub fn kernel<'a>(workspace: &Workspace, build: impl Into<Build<'a>>) -> Result<PathBuf, Error> {
+    let Build { profile, layout } = build.into();
     let mut command = workspace.cargo();
     command.args(["build", "--package=kernel", "--target", TARGET, "--profile"]);
     command.arg(profile.name());
+    if let Some(layout) = layout {
+        // A directory of their own, so that the usual kernel is not built again each time.
+        let dir = workspace.target_dir("layouts")?;
+        command.env(LAYOUT, layout).arg("--target-dir").arg(dir);
+    }
     if !workspace.has_bare_metal_core()? {
         command.args([
             "-Zbuild-std=core,alloc",
@@ -148,10 +176,17 @@ pub fn kernel(workspace: &Workspace, profile: Profile) -> Result<PathBuf, Error>
     let mut child = command.spawn().map_err(Error::io("starting cargo"))?;
     let found = executable(&mut child, "kernel");
     finish(&mut child, "the kernel", String::new())?;
-    found.ok_or_else(|| Error::Build {
+    let found = found.ok_or_else(|| Error::Build {
         what: "the kernel",
         detail: "cargo names no executable".to_owned(),
-    })
+    })?;
+    let Some(layout) = layout else {
+        return Ok(found);
+    };
+    // The next layout's kernel has the same name.
+    let kept = found.with_file_name(format!("kernel-{layout}"));
+    std::fs::copy(&found, &kept).map_err(Error::io(format!("writing {}", kept.display())))?;
+    Ok(kept)
 }
 
 /// Writes the images of `kernel` with `contents` to `images`. The boot loader is compiled first, if this is the first time:

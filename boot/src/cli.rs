@@ -127,6 +127,9 @@ pub struct MachineOptions {
     /// Boot this raw disk image, and build nothing
     #[arg(long, value_name = "FILE")]
     pub image: Option<PathBuf>,
+    /// The kernel's struct pages: an encoding and a size, as order-64 (docs/layouts.md)
+    #[arg(long, value_name = "LAYOUT", value_parser = layout)]
+    pub layout: Option<String>,
     /// Size of the screen (with --uefi; the boot loader for BIOS takes 1280x720 or less)
     #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = resolution)]
     pub resolution: Option<(u32, u32)>,
@@ -141,6 +144,18 @@ impl MachineOptions {
             Some(0) => None,
             Some(seconds) => Some(Duration::from_secs(seconds)),
         }
+    }
+}
+
+/// The form of a layout's name; the kernel's build knows the names.
+fn layout(text: &str) -> Result<String, String> {
+    let plain =
+        |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+    match text.rsplit_once('-') {
+        Some((encoding, size)) if plain(encoding) && size.parse::<u16>().is_ok() => {
+            Ok(text.to_owned())
+        }
+        _ => Err("want an encoding and a size in bytes, as mask-64".to_owned()),
     }
 }
 

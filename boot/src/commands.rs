@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::accel::{Accelerator, QEMU};
-use crate::artifact::{self, Contents, Firmware, Images, Profile};
+use crate::artifact::{self, Build, Contents, Firmware, Images, Profile};
 use crate::cli::{
     Accel, BenchOptions, Cli, Command, ImageOptions, MachineOptions, RunOptions, SoakOptions,
     TestOptions,
@@ -317,9 +317,9 @@ fn image(options: &ImageOptions) -> Result<(), Error> {
 /// # Errors
 /// As [`artifact::kernel`] and [`artifact::write_images`]; [`Error::Usage`] for a
 /// command line of more than one line.
-pub fn write_images(
+pub fn write_images<'a>(
     workspace: &Workspace,
-    profile: Profile,
+    build: impl Into<Build<'a>>,
     command_line: Option<&str>,
     framebuffer: Option<(u32, u32)>,
     stem: &str,
@@ -336,7 +336,7 @@ pub fn write_images(
         }
         contents.ramdisk = artifact::ramdisk_text(text);
     }
-    let kernel = artifact::kernel(workspace, profile)?;
+    let kernel = artifact::kernel(workspace, build)?;
     let images = Images::at(workspace, stem);
     artifact::write_images(workspace, &kernel, &contents, &images)?;
     Ok(images)
@@ -355,10 +355,15 @@ fn prepare(
         Firmware::Bios
     };
     let firmware = options.firmware.chosen().unwrap_or(usual);
-    let stem = match profile {
+    let mut stem = match profile {
         Profile::Checked => "run",
         Profile::Release => "run-release",
-    };
+    }
+    .to_owned();
+    let layout = options.layout.as_deref();
+    if let Some(layout) = layout {
+        stem = format!("{stem}-{layout}");
+    }
     let mut machine = Machine::new(PathBuf::new(), firmware);
     // First what can be wrong at once, then what takes minutes.
     if firmware == Firmware::Uefi {
@@ -388,8 +393,8 @@ fn prepare(
                 image.display()
             )));
         }
-        None if options.dry_run => Images::at(workspace, stem).get(firmware).to_owned(),
-        None => write_images(workspace, profile, None, None, stem)?
+        None if options.dry_run => Images::at(workspace, &stem).get(firmware).to_owned(),
+        None => write_images(workspace, Build { profile, layout }, None, None, &stem)?
             .get(firmware)
             .to_owned(),
     };

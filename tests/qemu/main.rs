@@ -12,6 +12,7 @@
 mod boots;
 mod costs;
 mod endings;
+mod layouts;
 mod machines;
 mod pc;
 mod shell;
@@ -58,6 +59,7 @@ fn trials(arguments: &Arguments) -> Result<Vec<Trial>, Error> {
     let bench = Arc::new(Bench::build()?);
     let cases = boots::list(&bench)?;
     let mut trials = endings::trials(&bench);
+    trials.extend(layouts::trials(&bench));
     trials.extend(pc::trials(&bench));
     trials.extend(costs::trials(&bench));
     trials.extend(soak::trials(&bench));

@@ -87,6 +87,9 @@ macro_rules! encodings {
             const _: () = assert!(same($type::NAME, $name), "the name here and in the file differ");
         )*
 
+        #[cfg(not(any($(encoding = $name),*)))]
+        compile_error!(concat!("TAILFOLD_LAYOUT names no encoding; there are" $(, " ", $name)*));
+
         /// Calls `$each!(Type)` with every encoding's type, from `mm::page::encoding`.
         #[macro_export]
         macro_rules! for_each_encoding {
