@@ -37,7 +37,7 @@ const OTHERS: [Other; 4] = [
     Other {
         name: "pointer-64",
         size: 64,
-        must_pass: &["layout:folds_or_refuses", "gigantic_demote:round_trip"],
+        must_pass: &["layout:folds_or_refuses", "hugetlb:mixed_churn_until_full"],
         must_skip: &["hvo:twice_is_refused"],
     },
     Other {

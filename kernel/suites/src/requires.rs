@@ -56,6 +56,7 @@ const SHARE: &[&str] = &[
     "gigantic_demote:failures_change_nothing",
     "gigantic_demote:round_trip",
     "gigantic_demote:switch_and_demote",
+    "hwpoison",
     "hvo:tails_are_shared",
     "smp_churn:one_shared_tail",
     "smp_readers",

@@ -140,7 +140,7 @@ impl Vmemmap {
 
     /// Gives all struct pages in `frame` the `compound_info` of `record`, and leaves what
     /// else they hold: the block is about to be unfolded.
-    pub(super) fn set_infos<M: Machine>(&self, m: &M, frame: Pfn, record: &[u64; 8]) {
+    pub(super) fn set_infos<M: Machine>(&self, m: &M, frame: Pfn, record: &page::Record) {
         for n in 0..HEAD_PAGES {
             let at = frame.phys().offset(n * STRUCT_PAGE_SIZE);
             m.write_phys(at.offset(8), record[1]);
