@@ -16,7 +16,7 @@ const BYTES: usize = 4 << 20;
 #[repr(C, align(4096))]
 struct Memory(UnsafeCell<[u8; BYTES]>);
 
-// SAFETY: only the heap touches the bytes, under its lock.
+// SAFETY: only the heap touches the bytes, under its lock (H-7).
 unsafe impl Sync for Memory {}
 
 static MEMORY: Memory = Memory(UnsafeCell::new([0; BYTES]));
@@ -30,12 +30,12 @@ static HEAP: IrqHeap = IrqHeap(Mutex::new(Heap::empty()));
 pub(crate) fn init() {
     let mut heap = HEAP.0.lock();
     assert_eq!(heap.size(), 0, "the heap has its memory already");
-    // SAFETY: the memory is static, the heap's alone, and handed over once.
+    // SAFETY: the memory is static, the heap's alone, and handed over once (H-7).
     unsafe { heap.init(MEMORY.0.get().cast(), BYTES) };
 }
 
 // SAFETY: the inner heap hands out disjoint memory of the size and alignment asked
-// for; the lock, taken with interrupts off, keeps it consistent.
+// for; the lock, taken with interrupts off, keeps it consistent (H-7).
 unsafe impl GlobalAlloc for IrqHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let irq = irq::save();
@@ -47,7 +47,7 @@ unsafe impl GlobalAlloc for IrqHeap {
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         let Some(ptr) = NonNull::new(ptr) else { return };
         let irq = irq::save();
-        // SAFETY: the caller had it from `alloc` with this layout.
+        // SAFETY: the caller had it from `alloc` with this layout (H-7).
         unsafe { self.0.lock().deallocate(ptr, layout) };
         irq::restore(irq);
     }

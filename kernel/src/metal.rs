@@ -59,7 +59,7 @@ macro_rules! store {
 macro_rules! compare_exchange {
     ($at:expr, $current:expr, $new:expr, $instruction:literal) => {{
         let mut found = $current;
-        // SAFETY: as for `store`.
+        // SAFETY: as for `store` (INV-5).
         unsafe {
             asm!($instruction, in("rdi") $at, inout("rax") found, in("rcx") $new,
                  options(nostack));
@@ -181,7 +181,7 @@ impl Machine for Metal {
     #[inline]
     fn fetch_add32(&self, at: VirtAddr, delta: u32) -> u32 {
         let mut value = delta;
-        // SAFETY: as for `store`.
+        // SAFETY: as for `store` (INV-5).
         unsafe {
             asm!("lock xadd [rdi], eax", in("rdi") at.as_u64(), inout("eax") value,
                  options(nostack));
@@ -320,7 +320,7 @@ impl Machine for Metal {
         // back: with interrupts off nothing else runs, and `work` is a test's.
         unsafe { Cr0::write(cr0 - Cr0Flags::WRITE_PROTECT) };
         work();
-        // SAFETY: the value that was there.
+        // SAFETY: the value that was there (H-2).
         unsafe { Cr0::write(cr0) };
         irq::restore(irq);
     }

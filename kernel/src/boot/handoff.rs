@@ -119,6 +119,6 @@ pub(crate) fn ramdisk(info: &BootInfo) -> Option<&[u8]> {
     let start = core::ptr::with_exposed_provenance(usize::try_from(start).ok()?);
     let len = usize::try_from(info.ramdisk_len).ok()?;
     // SAFETY: the loader mapped the file there; it stays as long as `info`, which is
-    // the loader's too.
+    // the loader's too (H-5).
     Some(unsafe { core::slice::from_raw_parts(start, len) })
 }

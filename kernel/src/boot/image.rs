@@ -59,7 +59,7 @@ fn start() -> *const u8 {
 
 fn program_headers() -> &'static [ProgramHeader] {
     // SAFETY: the first segment is loaded from the start of the file, header
-    // included, and is read-only.
+    // included, and is read-only (H-6).
     let header = unsafe { &HEADER };
     assert_eq!(
         usize::from(header.program_header_size),
@@ -69,9 +69,9 @@ fn program_headers() -> &'static [ProgramHeader] {
     let offset = usize::try_from(header.program_headers).unwrap_or(usize::MAX);
     let count = usize::from(header.program_header_count);
     // SAFETY: the linker puts the program headers behind the ELF header, in the same
-    // segment.
+    // segment (H-6).
     let headers = unsafe { start().byte_add(offset) };
-    // SAFETY: `count` headers of that size lie there, aligned, and nobody writes them.
+    // SAFETY: `count` headers of that size lie there, aligned, and nobody writes them (H-6).
     unsafe { core::slice::from_raw_parts(headers.cast(), count) }
 }
 

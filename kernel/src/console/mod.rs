@@ -231,7 +231,7 @@ impl ktest::Output for KtapLines {
 pub(crate) fn break_locks() {
     if CONSOLE.is_locked() {
         // SAFETY: the panicking CPU is the only one that prints from here on; a
-        // writer it interrupted never goes on.
+        // writer it interrupted never goes on (H-7).
         unsafe { CONSOLE.force_unlock() };
     }
 }

@@ -29,7 +29,7 @@ pub(crate) struct Surface {
 }
 
 // SAFETY: `base` is the only pointer to the framebuffer, and device memory belongs
-// to no CPU.
+// to no CPU (H-5).
 unsafe impl Send for Surface {}
 
 impl Surface {
@@ -104,19 +104,19 @@ impl Surface {
     fn write(&mut self, offset: usize, value: u32) {
         debug_assert!(offset + self.info.bytes_per_pixel <= self.info.byte_len);
         // SAFETY: the offset is within the framebuffer: x and y were checked against
-        // its size, and its size against its length when it was made.
+        // its size, and its size against its length when it was made (H-5).
         let at = unsafe { self.base.byte_add(offset) };
         if self.info.bytes_per_pixel == 4 {
             // SAFETY: 4 bytes in the framebuffer, which nothing else points to; a
-            // multiple of 4 from its start, which is a page's.
+            // multiple of 4 from its start, which is a page's (H-5).
             unsafe { VolatilePtr::new(at.cast::<u32>()) }.write(value);
             return;
         }
         let bytes = value.to_le_bytes();
         for (n, byte) in bytes[..self.info.bytes_per_pixel].iter().enumerate() {
-            // SAFETY: a byte of the pixel, as above.
+            // SAFETY: a byte of the pixel, as above (H-5).
             let at = unsafe { at.byte_add(n) };
-            // SAFETY: as above.
+            // SAFETY: as above (H-5).
             unsafe { VolatilePtr::new(at) }.write(*byte);
         }
     }

@@ -67,13 +67,13 @@ impl FwCfg {
 
     fn select(&self, key: u16) {
         // SAFETY: the caller found a hypervisor; there the port is this device's or
-        // nobody's.
+        // nobody's (H-1).
         unsafe { PortWriteOnly::new(SELECTOR).write(key) };
     }
 
     fn read(&self, to: &mut [u8]) {
         for byte in to {
-            // SAFETY: as in `select`; reading moves the device's own position only.
+            // SAFETY: as in `select`; reading moves the device's own position only (H-1).
             *byte = unsafe { PortReadOnly::new(DATA).read() };
         }
     }

@@ -35,7 +35,7 @@ impl Keyboard {
         if status() == ABSENT {
             return None;
         }
-        // SAFETY: a controller answers at this port.
+        // SAFETY: a controller answers at this port (H-1).
         unsafe { PortWriteOnly::new(STATUS).write(ENABLE) };
         let decoder = PS2Keyboard::new(
             ScancodeSet1::new(),
@@ -57,7 +57,7 @@ impl Keyboard {
             if status == ABSENT || status & FULL == 0 {
                 return None;
             }
-            // SAFETY: as in `detect`; the byte is taken.
+            // SAFETY: as in `detect`; the byte is taken (H-1).
             let scancode: u8 = unsafe { Port::new(DATA).read() };
             if status & MOUSE != 0 {
                 continue;
@@ -84,7 +84,7 @@ impl Keyboard {
 
 fn status() -> u8 {
     // SAFETY: the port is the keyboard controller's on every PC, or nobody's; reading
-    // changes nothing.
+    // changes nothing (H-1).
     unsafe { PortReadOnly::new(STATUS).read() }
 }
 

@@ -14,7 +14,7 @@ const VECTORS: [u8; 2] = [0x30, 0x38];
 #[doc(alias = "mask_8259A")]
 pub(crate) fn mask() {
     let write = |port: u16, value: u8| {
-        // SAFETY: these ports are the 8259s' on every PC, or nothing's.
+        // SAFETY: these ports are the 8259s' on every PC, or nothing's (H-1).
         unsafe { Port::new(port).write(value) };
     };
     for n in 0..2 {

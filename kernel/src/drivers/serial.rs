@@ -29,7 +29,7 @@ impl Serial {
     /// COM1 at 115200 8N1, if there is one: it has to remember a byte and to hear
     /// itself in loopback mode.
     pub(crate) fn detect() -> Option<Self> {
-        // SAFETY: COM1 or nothing lies at these ports on a PC; this is called once.
+        // SAFETY: COM1 or nothing lies at these ports on a PC; this is called once (H-1).
         let mut uart = unsafe { Uart16550::new_port(COM1) }.ok()?;
         let config = Config {
             baud_rate: BaudRate::Baud115200,

@@ -135,7 +135,7 @@ pub(crate) fn memory_types() -> u64 {
     if !features().pat {
         return 0;
     }
-    // SAFETY: the MSR exists.
+    // SAFETY: the MSR exists (H-2).
     unsafe { Msr::new(IA32_PAT).read() }
 }
 
@@ -157,11 +157,11 @@ pub(crate) fn enable_protections() {
     // SAFETY: CR0 keeps its other bits; nothing writes through read-only entries, and
     // from here on nothing can (A-4, INV-4).
     unsafe { Cr0::write(Cr0::read() | Cr0Flags::WRITE_PROTECT) };
-    // SAFETY: only bits whose feature exists are set, and nothing maps user pages.
+    // SAFETY: only bits whose feature exists are set, and nothing maps user pages (H-2).
     unsafe { Cr4::write(cr4) };
     if f.pat {
         // SAFETY: the MSR exists, all types in the value are valid, and no entry in
-        // use selects type 1, so no mapping changes its type.
+        // use selects type 1, so no mapping changes its type (H-2).
         unsafe { Msr::new(IA32_PAT).write(PAT_WITH_WC) };
     }
 }
@@ -194,12 +194,12 @@ pub(crate) fn enable_vectors() {
     let mut cr0 = Cr0::read();
     cr0.remove(Cr0Flags::EMULATE_COPROCESSOR | Cr0Flags::TASK_SWITCHED);
     cr0.insert(Cr0Flags::MONITOR_COPROCESSOR);
-    // SAFETY: only how vector instructions are treated changes.
+    // SAFETY: only how vector instructions are treated changes (H-2).
     unsafe { Cr0::write(cr0) };
     let sse = Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE | Cr4Flags::OSXSAVE;
-    // SAFETY: the features exist, as AVX and XSAVE do.
+    // SAFETY: the features exist, as AVX and XSAVE do (H-2).
     unsafe { Cr4::write(Cr4::read() | sse) };
-    // SAFETY: OSXSAVE is on; AVX needs SSE and x87 beside it.
+    // SAFETY: OSXSAVE is on; AVX needs SSE and x87 beside it (H-2).
     unsafe { XCr0::write(XCr0Flags::X87 | XCr0Flags::SSE | XCr0Flags::AVX) };
 }
 
@@ -211,7 +211,7 @@ pub(crate) fn flush_tlb() {
         // SAFETY: CR4 keeps its other bits. Changing PGE drops all translations
         // (A-2; Intel SDM volume 3, 4.10.4.1).
         unsafe { Cr4::write(cr4 - Cr4Flags::PAGE_GLOBAL) };
-        // SAFETY: the value that was there.
+        // SAFETY: the value that was there (H-2).
         unsafe { Cr4::write(cr4) };
     } else {
         // Without global pages a load of CR3 does it.

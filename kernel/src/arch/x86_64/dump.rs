@@ -21,7 +21,7 @@ use crate::emerg;
 pub(crate) fn registers_here() -> TrapFrame {
     let mut frame = TrapFrame::default();
     // SAFETY: stores to the fields of `frame` at their offsets, which `repr(C)`
-    // fixes; nothing else is changed.
+    // fixes; nothing else is changed (H-7).
     unsafe {
         asm!(
             "mov [rdi + 0], r15",

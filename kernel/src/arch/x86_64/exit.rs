@@ -28,14 +28,14 @@ pub(crate) fn reboot() -> ! {
     const PULSE_RESET: u8 = 0xfe;
     let _ = irq::save();
     // SAFETY: the port is the keyboard controller's, or nobody's; the command pulses the
-    // processor's reset line.
+    // processor's reset line (H-1).
     unsafe { Port::new(CONTROLLER).write(PULSE_RESET) };
     tsc::wait_until(RESET_MICROS, &|| false);
     let none = DescriptorTablePointer {
         limit: 0,
         base: VirtAddr::zero(),
     };
-    // SAFETY: nothing is to go on: the next exception has no handler.
+    // SAFETY: nothing is to go on: the next exception has no handler (H-2).
     unsafe { lidt(&none) };
     x86_64::instructions::interrupts::int3();
     irq::halt_forever()
@@ -54,7 +54,7 @@ pub(crate) fn end(verdict: Verdict) -> ! {
             Verdict::Fail => 0x11,
         };
         // SAFETY: under a hypervisor the port belongs to the exit device or to
-        // nothing; the write has no other effect.
+        // nothing; the write has no other effect (H-1).
         let device = unsafe { X86::new(DEBUG_EXIT_PORT, 33) };
         device.exit(value);
     }

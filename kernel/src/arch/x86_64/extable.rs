@@ -41,7 +41,7 @@ fn table() -> &'static [ExEntry] {
     let stop = &raw const __stop_tailfold_ex_table;
     let bytes = stop.addr() - start.addr();
     // SAFETY: the linker puts the symbols around the section, which holds nothing
-    // but entries and is never written.
+    // but entries and is never written (H-6).
     unsafe { core::slice::from_raw_parts(start.cast(), bytes / size_of::<ExEntry>()) }
 }
 

@@ -77,14 +77,14 @@ fn segments(tss: &'static TaskStateSegment) -> Segments {
 
 fn load(segments: &'static Segments) {
     segments.table.load();
-    // SAFETY: the selector names the 64-bit code segment of the table just loaded.
+    // SAFETY: the selector names the 64-bit code segment of the table just loaded (H-3).
     unsafe { CS::set_reg(segments.code) };
-    // SAFETY: the selector names a writable data segment of that table.
+    // SAFETY: the selector names a writable data segment of that table (H-3).
     unsafe { SS::set_reg(segments.data) };
     for set in [DS::set_reg, ES::set_reg, FS::set_reg, GS::set_reg] {
-        // SAFETY: a null selector is valid there in 64-bit mode.
+        // SAFETY: a null selector is valid there in 64-bit mode (H-3).
         unsafe { set(SegmentSelector::NULL) };
     }
-    // SAFETY: the selector names the task state in that table, which is static.
+    // SAFETY: the selector names the task state in that table, which is static (H-3).
     unsafe { load_tss(segments.tss) };
 }

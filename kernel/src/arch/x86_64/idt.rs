@@ -22,12 +22,12 @@ fn build() -> InterruptDescriptorTable {
         ($($field:ident = $vector:literal $(on $ist:ident)?),* $(,)?) => { $(
             let stub = VirtAddr::new(trap::stub($vector));
             // SAFETY: the stub saves every register, copes with the vector's frame
-            // (error code or not), and leaves by iretq or not at all.
+            // (error code or not), and leaves by iretq or not at all (H-3).
             let options = unsafe { idt.$field.set_handler_addr(stub) };
             let _ = options;
             $(
                 // SAFETY: that stack exists, and no other vector that can nest
-                // uses it.
+                // uses it (H-3).
                 unsafe { options.set_stack_index($ist) };
             )?
         )* };
@@ -59,7 +59,7 @@ fn build() -> InterruptDescriptorTable {
     }
     for vector in 32..=255 {
         let stub = VirtAddr::new(trap::stub(vector));
-        // SAFETY: as above, for a vector without error code.
+        // SAFETY: as above, for a vector without error code (H-3).
         unsafe { idt[vector].set_handler_addr(stub) };
     }
     idt

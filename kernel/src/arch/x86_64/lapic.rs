@@ -84,25 +84,25 @@ pub(crate) enum Ipi {
 
 fn read(register: u32) -> u32 {
     if MODE.load(Ordering::Relaxed) == X2APIC {
-        // SAFETY: the register exists (checked by whoever calls) and x2APIC is on.
+        // SAFETY: the register exists (checked by whoever calls) and x2APIC is on (H-4).
         let value = unsafe { Msr::new(0x800 + register).read() };
         #[expect(clippy::cast_possible_truncation, reason = "the upper half is zero")]
         return value as u32;
     }
     let at = ptr::with_exposed_provenance::<u32>(layout::LAPIC + register as usize * 16);
     // SAFETY: the page is this CPU's local APIC, mapped uncached by `map` before
-    // `MODE` was set; a 4-byte register lies there.
+    // `MODE` was set; a 4-byte register lies there (H-4).
     unsafe { at.read_volatile() }
 }
 
 fn write(register: u32, value: u32) {
     if MODE.load(Ordering::Relaxed) == X2APIC {
-        // SAFETY: as in `read`; what the write does is up to whoever calls.
+        // SAFETY: as in `read`; what the write does is up to whoever calls (H-4).
         unsafe { Msr::new(0x800 + register).write(u64::from(value)) };
         return;
     }
     let at = ptr::with_exposed_provenance_mut::<u32>(layout::LAPIC + register as usize * 16);
-    // SAFETY: as in `read`.
+    // SAFETY: as in `read` (H-4).
     unsafe { at.write_volatile(value) };
 }
 
@@ -110,7 +110,7 @@ fn write(register: u32, value: u32) {
 /// all CPUs. To be called by the boot CPU, which then maps the page at
 /// [`layout::LAPIC`] before anything else here is used.
 pub(crate) fn detect() -> Option<u64> {
-    // SAFETY: every x86_64 processor has a local APIC and this MSR.
+    // SAFETY: every x86_64 processor has a local APIC and this MSR (H-4).
     let base = unsafe { Msr::new(APIC_BASE).read() };
     let mode = if cpu::has_x2apic() { X2APIC } else { XAPIC };
     MODE.store(mode, Ordering::Relaxed);
@@ -131,7 +131,7 @@ pub(crate) fn is_x2apic() -> bool {
 /// through, timers and pins do not, but for the NMI pin of the boot CPU.
 #[doc(alias = "setup_local_APIC")]
 pub(crate) fn enable(boot_cpu: bool) {
-    // SAFETY: as in `detect`.
+    // SAFETY: as in `detect` (H-4).
     let base = unsafe { Msr::new(APIC_BASE).read() };
     let on = if is_x2apic() {
         base | BASE_ENABLE | BASE_X2APIC
@@ -139,7 +139,7 @@ pub(crate) fn enable(boot_cpu: bool) {
         base | BASE_ENABLE
     };
     // SAFETY: the address stays; the APIC is switched on, to x2APIC only where the
-    // processor has it.
+    // processor has it (H-4).
     unsafe { Msr::new(APIC_BASE).write(on) };
     write(TASK_PRIORITY, 0);
     // Entries are masked while the software enable bit is clear; then they stay so.
@@ -216,10 +216,10 @@ pub(crate) fn send(to: u32, what: Ipi) {
     } | LEVEL_ASSERT;
     if is_x2apic() {
         // SAFETY: fences do no harm. Unlike memory, the MSR is not ordered behind
-        // earlier stores (Intel SDM volume 3, 11.12.3).
+        // earlier stores (Intel SDM volume 3, 11.12.3) (H-4).
         unsafe { core::arch::asm!("mfence", "lfence", options(nostack, preserves_flags)) };
         let command = u64::from(to) << 32 | u64::from(command);
-        // SAFETY: x2APIC is on; the receiver has a handler for what is sent.
+        // SAFETY: x2APIC is on; the receiver has a handler for what is sent (H-4).
         unsafe { Msr::new(0x800 + COMMAND).write(command) };
         return;
     }

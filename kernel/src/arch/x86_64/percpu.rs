@@ -129,12 +129,12 @@ pub(crate) fn area(cpu: usize) -> &'static PerCpu {
 pub(crate) fn this() -> &'static PerCpu {
     let area: *const PerCpu;
     // SAFETY: GS points to this CPU's `PerCpu` since `init`, the first thing a CPU
-    // does.
+    // does (H-3).
     unsafe {
         asm!("mov {}, gs:[{}]", out(reg) area, const offset_of!(PerCpu, this),
              options(nostack, preserves_flags, readonly));
     }
-    // SAFETY: `init` stored the address of a static there.
+    // SAFETY: `init` stored the address of a static there (H-3).
     unsafe { &*area }
 }
 
@@ -142,7 +142,7 @@ pub(crate) fn this() -> &'static PerCpu {
 #[doc(alias = "smp_processor_id")]
 pub(crate) fn cpu() -> usize {
     let cpu: usize;
-    // SAFETY: as in `this`.
+    // SAFETY: as in `this` (H-3).
     unsafe {
         asm!("mov {}, gs:[{}]", out(reg) cpu, const offset_of!(PerCpu, cpu),
              options(nostack, preserves_flags, readonly));

@@ -25,7 +25,7 @@ pub(crate) struct Stack<const N: usize> {
     reason = "a stack is written by the processor, through its own pointer"
 )]
 // SAFETY: no method gives access to the bytes, only their addresses, and one CPU
-// uses a stack at a time.
+// uses a stack at a time (H-3).
 unsafe impl<const N: usize> Sync for Stack<N> {}
 
 impl<const N: usize> Stack<N> {

@@ -144,7 +144,7 @@ pub(crate) fn install(m: &impl Machine, page: Pfn, start: &Start) {
         "the trampoline is longer than a page"
     );
     let code = (&raw const trampoline_start).cast::<u8>();
-    // SAFETY: the bytes between the two symbols are in the image and never written.
+    // SAFETY: the bytes between the two symbols are in the image and never written (H-6).
     let code = unsafe { core::slice::from_raw_parts(code, length) };
     bytes[..length].copy_from_slice(code);
 

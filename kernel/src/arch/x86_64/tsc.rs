@@ -26,7 +26,7 @@ pub(crate) enum Source {
 /// The counter now.
 pub(crate) fn cycles() -> u64 {
     // SAFETY: every x86_64 processor has the counter, and CR4.TSD concerns user
-    // mode only.
+    // mode only (H-2).
     unsafe { _rdtsc() }
 }
 
@@ -109,25 +109,25 @@ fn measure() -> Option<u64> {
     let mut channel2 = Port::<u8>::new(0x42);
     let [low, high] = TICKS.to_le_bytes();
     let irq_state = irq::save();
-    // SAFETY: port 0x61 is system control port B on every PC.
+    // SAFETY: port 0x61 is system control port B on every PC (H-1).
     let before = unsafe { gate.read() };
-    // SAFETY: as above. Gate on, speaker off.
+    // SAFETY: as above. Gate on, speaker off (H-1).
     unsafe { gate.write((before & !0b10) | 0b01) };
-    // SAFETY: 0x43 is the timer's mode register: channel 2, both bytes, mode 0.
+    // SAFETY: 0x43 is the timer's mode register: channel 2, both bytes, mode 0 (H-1).
     unsafe { mode.write(0b1011_0000_u8) };
-    // SAFETY: 0x42 is channel 2's counter.
+    // SAFETY: 0x42 is channel 2's counter (H-1).
     unsafe { channel2.write(low) };
     // Before it starts: a delay of ours makes the time longer, never shorter.
     let from = cycles();
-    // SAFETY: as above; the high byte starts it.
+    // SAFETY: as above; the high byte starts it (H-1).
     unsafe { channel2.write(high) };
     let mut polls = 0;
-    // SAFETY: as above; bit 5 is channel 2's output, high when it has run down.
+    // SAFETY: as above; bit 5 is channel 2's output, high when it has run down (H-1).
     while unsafe { gate.read() } & 0b10_0000 == 0 && polls < MAX_POLLS {
         polls += 1;
     }
     let took = cycles().wrapping_sub(from);
-    // SAFETY: as above; puts back what was there.
+    // SAFETY: as above; puts back what was there (H-1).
     unsafe { gate.write(before) };
     irq::restore(irq_state);
     // A missing timer reads as ones at once, or never gets there.

@@ -83,7 +83,7 @@ impl<'a> Tables<'a> {
         let at = rsdp.ok_or(Error::NoRsdp)?;
         let head = bytes(readable, "RSDP", at, size_of::<Rsdp>())?;
         // SAFETY: that many bytes are there, a packed structure has no alignment, and
-        // any bytes make one.
+        // any bytes make one (H-5).
         let rsdp = unsafe { &*head.as_ptr().cast::<Rsdp>() };
         if rsdp.signature() == *b"RSD PTR " && rsdp.revision() > 0 {
             // The sum is taken over as many bytes as the pointer says itself: over
@@ -155,7 +155,7 @@ fn table(
     signature: Signature,
 ) -> Result<&'static [u8], Error> {
     let head = bytes(readable, what, at, size_of::<SdtHeader>())?;
-    // SAFETY: as for the root pointer.
+    // SAFETY: as for the root pointer (H-5).
     let header = unsafe { &*head.as_ptr().cast::<SdtHeader>() };
     let len = usize::try_from(header.length()).unwrap_or(usize::MAX);
     if len < size_of::<SdtHeader>() {
@@ -164,9 +164,9 @@ fn table(
         return Err(Error::Invalid(what, why));
     }
     let whole = bytes(readable, what, at, len)?;
-    // SAFETY: as above, of the whole table this time.
+    // SAFETY: as above, of the whole table this time (H-5).
     let header = unsafe { &*whole.as_ptr().cast::<SdtHeader>() };
-    // SAFETY: as many bytes as the length says are there.
+    // SAFETY: as many bytes as the length says are there (H-5).
     unsafe { header.validate(signature) }.map_err(|why| Error::Invalid(what, why))?;
     Ok(whole)
 }
@@ -188,6 +188,6 @@ fn bytes(
     let start = usize::try_from(layout::DIRECT_MAP + at).unwrap_or(usize::MAX);
     let start = core::ptr::with_exposed_provenance::<u8>(start);
     // SAFETY: the memory map says there is memory, and the direct map, of the loader
-    // as of the kernel, covers it; firmware tables are not written.
+    // as of the kernel, covers it; firmware tables are not written (H-5).
     Ok(unsafe { core::slice::from_raw_parts(start, len) })
 }
