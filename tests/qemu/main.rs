@@ -14,6 +14,7 @@ mod costs;
 mod endings;
 mod layouts;
 mod machines;
+mod noise;
 mod pc;
 mod shell;
 mod slots;
@@ -64,6 +65,7 @@ fn trials(arguments: &Arguments) -> Result<Vec<Trial>, Error> {
     trials.extend(costs::trials(&bench));
     trials.extend(soak::trials(&bench));
     trials.extend(shell::trials(&bench));
+    trials.extend(noise::trials(&bench));
     let boots = Boots::new(bench, machines::all(), &cases);
     trials.extend(boots.trials(arguments));
     Ok(trials)

@@ -15,6 +15,7 @@ mod interrupts;
 mod machine;
 mod memory;
 pub mod model;
+pub mod pool_model;
 pub mod raw;
 pub mod records;
 mod sabotage;
