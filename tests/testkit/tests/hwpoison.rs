@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mm::addr::{Order, Pfn};
-use mm::hugetlb::{Hstate, ReadError};
+use mm::hugetlb::{Hstate, MapFlags, ReadError, Slot};
 use mm::hwpoison::{Handled, PoisonError, PoisonPolicy};
 use mm::machine::FailPoint;
 use mm::page::{Flags, Page};
@@ -231,6 +231,40 @@ fn restore_keeps_what_is_unshared() {
     }
 }
 
+/// The first folio on the free list is broken and cannot go: whoever asks, with a promise or
+/// without, gets the one behind it, and no more than that are promised.
+#[test]
+fn the_next_folio_is_given_instead() {
+    let bed = Bed::new(512, PoisonPolicy::List);
+    let (m, mm, h) = (&bed.w.m, &bed.w.mm, bed.h(Order::PMD));
+    assert_eq!(bed.grow(Order::PMD, 2), 2);
+    let head = h.take_near(m, &mm.nodes).expect("two");
+    h.put(m, head);
+    let first = bed.w.memmap().pfn(head);
+    let held = bed.scarce(16);
+    // One frame for the list, none for a restore.
+    let handled = bed.with_failures(Injection::From(2), || bed.fail(first.offset(99)));
+    assert_eq!(handled, Ok(Handled::Delayed));
+    let counts = h.total(m);
+    assert_eq!((counts.nr, counts.free, counts.surplus), (2, 2, 1));
+    let taken = h.take_near(m, &mm.nodes).expect("the other one is whole");
+    assert_ne!(taken, head);
+    assert_eq!(h.take_near(m, &mm.nodes), None);
+    h.put(m, taken);
+    let map = |slots| mm.hugetlb.map(m, mm.backing(), h, MapFlags::SHARED, slots);
+    let mut two = [Slot::Empty; 2];
+    assert!(map(&mut two).is_err(), "a broken folio was promised");
+    let mut one = [Slot::Empty; 1];
+    let mut mapping = map(&mut one).expect("one is whole");
+    assert_eq!(mapping.touch(0), Ok(taken));
+    bed.w.check();
+    drop(mapping);
+    bed.end_of_scarcity(held);
+    mm.hugetlb.retry_surplus(m, mm.backing(), h);
+    assert_eq!(h.total(m).nr, 1, "the broken one has gone");
+    bed.w.check();
+}
+
 /// Folding, demoting and promoting refuse a block that has a broken frame, by name.
 #[test]
 fn blocks_with_broken_frames_stay_as_they_are() {
@@ -247,9 +281,12 @@ fn blocks_with_broken_frames_stay_as_they_are() {
         let handled = bed.with_failures(Injection::From(2), || bed.fail(first.offset(70)));
         assert_eq!(handled, Ok(Handled::Delayed), "{policy:?}");
         bed.w.check();
-        let total = h.total(m);
-        assert_eq!((total.nr, total.surplus), (1, 1));
         // Persistent again, so that nothing but the mark is in the way.
+        bed.with_failures(Injection::From(2), || {
+            mm.hugetlb.set_nr(m, mm.backing(), h, None, 1)
+        });
+        let total = h.total(m);
+        assert_eq!((total.nr, total.surplus), (1, 0));
         assert_eq!(
             mm.hugetlb.demote(m, mm.backing(), h, None, 1),
             0,
@@ -258,7 +295,7 @@ fn blocks_with_broken_frames_stay_as_they_are() {
         let mut list = mm::page::PageList::new();
         assert_eq!(h.take_near(m, &mm.nodes), None);
         bed.end_of_scarcity(held);
-        assert_eq!(mm.hugetlb.retry_surplus(m, mm.backing(), h), 1);
+        assert_eq!(bed.shrink(Order::PUD, 1), 1);
         bed.w.check();
         assert_eq!(mm.unpoison_memory(m, first.offset(70)), Ok(()));
 
