@@ -87,7 +87,8 @@ macro_rules! for_each_suite {
             types_are_told_apart, compound_head_is_for_bare_pages, put_redirects_to_the_folio,
             reused_descriptor_is_refused, round_trips, shared_frame_is_read_only,
             flags_break_the_sharing, free_needs_no_memory, fails_each_store,
-            fails_each_allocation, refuses_what_it_must, residue_2m, residue_1g }
+            fails_each_allocation, refuses_what_it_must, residue_2m, residue_1g,
+            cpus_share_a_map }
         $each! { hwpoison:
             free_page, soft_offline_2m, soft_offline_1g, soft_offline_switched_off,
             soft_offline_without_memory, free_folio_2m, free_folio_1g, every_kind_of_tail,

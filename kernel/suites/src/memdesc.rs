@@ -3,6 +3,7 @@
 mod fold;
 mod lookup;
 mod residue;
+mod smp;
 
 use ktest::{Outcome, Stop, check_eq, skip};
 use mm::addr::Order;
@@ -24,6 +25,7 @@ pub use lookup::{
     types_are_told_apart,
 };
 pub use residue::{residue_1g, residue_2m};
+pub use smp::cpus_share_a_map;
 
 /// A map under test.
 pub(crate) struct World<'a, M: Machine, L: StructPage> {

@@ -7,7 +7,7 @@ use super::layout::StructPage;
 use super::lookup::page_memdesc;
 use super::map::{MemdescMap, State};
 use super::word::{Memdesc, MemdescType};
-use crate::addr::{Order, PAGE_SIZE, Pfn};
+use crate::addr::{Order, Pfn};
 use crate::frames::FrameSource;
 use crate::machine::Machine;
 use crate::paging::{self, PteFlags};
@@ -120,7 +120,6 @@ impl<L: StructPage> MemdescMap<L> {
             let entry = paging::walk(m, m.root(), page.address());
             each(page, count, entry.pte.flags().contains(PteFlags::WRITABLE));
         }
-        debug_assert!(count * L::SIZE <= PAGE_SIZE);
     }
 
     /// Whether every page of a block holds `word`. For checks.
