@@ -95,7 +95,7 @@ macro_rules! for_each_suite {
             read_around_a_broken_page, mappings_get_no_broken_page, stuck_folio_goes_to_nobody,
             fails_each_allocation, cost }
         $each! { rmap:
-            folios_are_counted, spaces_share_a_folio, hugetlb_folios_by_one_entry_2m,
+            folios_are_counted, spaces_share_a_folio, cpus_share_a_folio, hugetlb_folios_by_one_entry_2m,
             hugetlb_folios_by_one_entry_1g, folded_folios_keep_their_fields,
             tables_come_and_go, walkers_meet_every_kind, bad_requests_are_named,
             leaked_counts_are_bad_pages, fails_each_allocation }

@@ -1,6 +1,7 @@
 //! Address spaces, what is counted when they map folios, and what is refused.
 
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use ktest::{Outcome, Stop, check, check_eq, fail};
 use mm::addr::{Order, PAGE_SIZE, PMD_SIZE, PUD_SIZE, PfnRange, VirtAddr, VirtRange};
@@ -132,6 +133,43 @@ pub fn spaces_share_a_folio<M: Machine>(env: &Env<'_, M>) -> Outcome {
         check_eq!(pages.kind(large), PageKind::Unreferenced);
         Ok(())
     })
+}
+
+/// Every CPU maps, pins and unmaps one folio in address spaces of its own, all at once:
+/// nothing is lost of any count.
+pub fn cpus_share_a_folio<M: Machine>(env: &Env<'_, M>) -> Outcome {
+    under(env, Policy::Today, |pages| {
+        let (m, order) = (env.m, Order::PMD);
+        let folio = good(pages.folio_alloc(order))?;
+        // Relaxed: read when all CPUs are done.
+        let failed = AtomicU64::new(0);
+        m.run_on_each(&|_| {
+            for _ in 0..20 {
+                m.touch_watchdog();
+                if share(pages, folio).is_err() {
+                    failed.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        let found = (FolioFields::of(m, folio), folio.ref_count(m));
+        let mapcounts = (0..8).map(|n| page_mapcount(m, folio.nth(n)));
+        check_eq!(mapcounts.sum::<u32>(), 0, "map counts of pages");
+        check_eq!(found, (fields(order, 0, 0, 0, 0), 1), "after all");
+        check_eq!(failed.load(Ordering::Relaxed), 0, "rounds that failed");
+        check_eq!(pages.put_page(folio), Ok(true));
+        Ok(())
+    })
+}
+
+fn share<M: Machine>(pages: &Pages<'_, M>, folio: Page) -> Result<(), VmError> {
+    let mut space = AddressSpace::new(pages)?;
+    space.map_folio_pages(AT, folio, 0, 8)?;
+    let whole = AT.offset(PMD_SIZE);
+    space.map_folio(whole, folio)?;
+    let page = space.pin_user_page(whole)?;
+    space.munmap(AT.range(PMD_SIZE))?;
+    pages.unpin(page)?;
+    Ok(())
 }
 
 fn hugetlb_by_one_entry<M: Machine>(env: &Env<'_, M>, order: Order) -> Outcome {
