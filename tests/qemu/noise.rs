@@ -88,9 +88,9 @@ const LINES: &[&str] = &[
     "sleep 0.@",
 ];
 
-/// How the noise ends, a seed each: what the Ctrl-C behind it has to end.
-const ENDS: [&[u8]; 5] = [
-    b"\rsleep 60\r",
+/// What is typed when the shell has nothing else to do, a seed each: Ctrl-C has to end it.
+const OPEN: [&[u8]; 5] = [
+    b"sleep 60\r",
     b"\x1b[12;",
     b"\x1b]0;title",
     b"echo \xf0\x9f",
@@ -124,14 +124,17 @@ fn noise(bench: &Bench) -> Result<(), Failed> {
         }
         let bytes = bytes_of(seed);
         std::fs::write(log.with_extension(format!("{seed}.bytes")), &bytes)?;
+        let open = OPEN[usize::try_from(seed).unwrap_or(0) % OPEN.len()];
         outcome = answers(&mut guest, seed, bytes)
+            .and_then(|()| answers(&mut guest, seed, open.to_vec()))
             .map_err(|why| format!("after the noise of NOISE_SEED={seed}: {why}"));
     }
     std::fs::write(&log, guest.output())?;
     outcome.map_err(|why| Failed::from(format!("{why}; the log is {}", log.display())))
 }
 
-/// Types the noise, ends whatever it began, and asks.
+/// Types `bytes`, ends whatever they began, and asks. What is typed while a command runs
+/// is thrown away by the Ctrl-C.
 fn answers(guest: &mut Typist, seed: u64, bytes: Vec<u8>) -> Result<(), String> {
     guest.type_bytes(bytes);
     // The answer is none of the bytes that are typed, which are echoed.
@@ -203,8 +206,6 @@ fn bytes_of(seed: u64) -> Vec<u8> {
             }
         }
     }
-    let seed = usize::try_from(seed).unwrap_or(0);
-    bytes.extend(ENDS[seed % ENDS.len()]);
     bytes
 }
 
