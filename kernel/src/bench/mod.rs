@@ -10,6 +10,7 @@
 //! - time: ratios of times within one run: what instructions cannot tell, because an
 //!   address translation that is missing costs none.
 
+mod layouts;
 mod pools;
 mod readers;
 mod tlb;
@@ -110,6 +111,7 @@ const GROUPS: &[Group] = &[
     group("pools", Figures::Instructions, "growing and shrinking pools, HVO off and on", pools::resize),
     group("overask", Figures::Instructions, "asking for more huge pages than fit", pools::over_ask),
     group("compound_head", Figures::Instructions, "from a tail to its head", pools::compound_head),
+    group("layouts", Figures::Instructions, "from a page to its folio, in every layout", layouts::lookups),
     group("tlb", Figures::Time, "INVLPG against a full flush", tlb::crossing),
     group("readers", Figures::Time, "reading struct pages beside folding", readers::beside_churn),
 ];

@@ -110,12 +110,7 @@ pub fn write_table(out: &mut dyn fmt::Write) -> fmt::Result {
     for_each_encoding!(each);
     out.write_char('\n')?;
     for (n, reason) in notes.0.iter().flatten().enumerate() {
-        writeln!(
-            out,
-            "({}) {reason}.{}",
-            n + 1,
-            if n + 1 < notes.len() { "  " } else { "" }
-        )?;
+        writeln!(out, "- ({}) {reason}.", n + 1)?;
     }
     Ok(())
 }
@@ -125,10 +120,6 @@ pub fn write_table(out: &mut dyn fmt::Write) -> fmt::Result {
 struct Notes([Option<Refusal>; 8]);
 
 impl Notes {
-    fn len(&self) -> usize {
-        self.0.iter().flatten().count()
-    }
-
     fn number(&mut self, why: Refusal) -> usize {
         for (n, note) in self.0.iter_mut().enumerate() {
             if *note.get_or_insert(why) == why {

@@ -12,6 +12,9 @@ use crate::frames::FrameSource;
 use crate::machine::Machine;
 use crate::page::encoding::{Encoding, PageShape, PageShapeInfo, Refusal, Support, support};
 
+/// The three types, of which a map holds no value.
+type Layout<E, S, Mo> = fn() -> (E, S, Mo);
+
 /// The layout of a map, checked: the ticket to populate one.
 ///
 /// A combination that does not work does not compile:
@@ -41,7 +44,7 @@ pub struct Map<E, S, Mo> {
     /// Shared tail pages by order.
     pub(super) tails: [Option<Pfn>; Order::COUNT],
     pub(super) ledger: Ledger,
-    layout: PhantomData<(E, S, Mo)>,
+    layout: PhantomData<Layout<E, S, Mo>>,
 }
 
 impl<E: Encoding, S: PageShape, Mo: Model> Map<E, S, Mo> {

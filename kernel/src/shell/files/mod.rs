@@ -4,6 +4,7 @@ mod cpuinfo;
 mod debug;
 mod demote;
 mod hugepages;
+mod layouts;
 mod nodes;
 mod poison;
 mod proc;
@@ -36,6 +37,7 @@ pub(super) fn all() -> Files<'static> {
     demote::add_to(&mut files);
     debug::add_to(&mut files);
     poison::add_to(&mut files);
+    layouts::add_to(&mut files);
     files
 }
 

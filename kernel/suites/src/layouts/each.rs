@@ -5,10 +5,10 @@ use core::fmt;
 
 use ktest::{Outcome, Stop, check, check_eq};
 use mm::addr::{Order, Pfn, PfnRange};
-use mm::layouts::{Flatmem, LayoutError, Map, Model, Sparsemem, Spec, Vmemmap};
+use mm::layouts::{LayoutError, Spec};
 use mm::machine::Machine;
-use mm::page::encoding::*;
 
+use super::any::{AnyMap, Boxed, Layout, layouts};
 use crate::Env;
 
 /// First frame described: a multiple of the largest folio, and of no frame that exists.
@@ -19,37 +19,32 @@ pub(super) const fn range(order: u8) -> PfnRange {
     FIRST.block(Order::of(order))
 }
 
-/// A body for one layout.
-pub(super) trait Body {
-    /// Called for every combination; those that do not work are refused by
-    /// [`Map::try_new`].
-    fn run<M: Machine, E: Encoding, S: PageShape, Mo: Model>(env: &Env<'_, M>) -> Outcome;
-}
-
-/// Runs `B` for every encoding, size and model, and checks after each that nothing is
+/// Runs `body` for every encoding, size and model, and checks after each that nothing is
 /// left behind.
-pub(super) fn each_layout<M: Machine, B: Body>(env: &Env<'_, M>) -> Outcome {
-    macro_rules! encoding {
-        ($encoding:ident) => { encoding!($encoding: Bytes64, Bytes56, Bytes32, Bytes8); };
-        ($encoding:ident: $($shape:ident),*) => { $(
-            one::<M, B, $encoding, $shape, Vmemmap>(env)?;
-            one::<M, B, $encoding, $shape, Sparsemem>(env)?;
-            one::<M, B, $encoding, $shape, Flatmem>(env)?;
-        )* };
-    }
-    mm::for_each_encoding!(encoding);
-    Ok(())
+pub(super) fn each_layout<M: Machine>(
+    env: &Env<'_, M>,
+    body: fn(&Env<'_, M>, &Layout<M>) -> Outcome,
+) -> Outcome {
+    let mut result = Ok(());
+    layouts(&mut |layout| {
+        if result.is_ok() {
+            result = one(env, layout, body);
+        }
+    });
+    result
 }
 
-fn one<M: Machine, B: Body, E: Encoding, S: PageShape, Mo: Model>(env: &Env<'_, M>) -> Outcome {
+fn one<M: Machine>(
+    env: &Env<'_, M>,
+    layout: &Layout<M>,
+    body: fn(&Env<'_, M>, &Layout<M>) -> Outcome,
+) -> Outcome {
     let before = env.snapshot();
-    let run = B::run::<M, E, S, Mo>(env);
-    let run = run.and_then(|()| env.same_as(&before));
+    let run = body(env, layout).and_then(|()| env.same_as(&before));
     env.m.touch_watchdog();
     run.map_err(|stop| match stop {
         Stop::Failed(mut failure) => {
-            let layout = (E::NAME, S::SIZE, Mo::MODEL.name());
-            failure.message = ktest::Text::of(format_args!("{layout:?}: {}", failure.message));
+            failure.message = ktest::Text::of(format_args!("{layout}: {}", failure.message));
             Stop::Failed(failure)
         }
         skipped @ Stop::Skipped(_) => skipped,
@@ -57,14 +52,15 @@ fn one<M: Machine, B: Body, E: Encoding, S: PageShape, Mo: Model>(env: &Env<'_, 
 }
 
 /// A populated map, if the layout works.
-pub(super) fn map<M: Machine, E: Encoding, S: PageShape, Mo: Model>(
+pub(super) fn map<M: Machine>(
     env: &Env<'_, M>,
+    layout: &Layout<M>,
     spec: Spec,
-) -> Result<Option<Map<E, S, Mo>>, Stop> {
-    let Ok(mut map) = Map::try_new(spec) else {
+) -> Result<Option<Boxed<M>>, Stop> {
+    let Ok(mut map) = layout.make(spec) else {
         return Ok(None);
     };
-    ok(map.populate(env.m, &env.mm.nodes), "populate")?;
+    ok(map.populate(env), "populate")?;
     Ok(Some(map))
 }
 
@@ -74,9 +70,9 @@ pub(super) fn ok<T>(result: Result<T, LayoutError>, what: &str) -> Result<T, Sto
 }
 
 /// The map's audit, and that no frame is in it twice as writable memory.
-pub(super) fn audit<M: Machine, E: Encoding, S: PageShape, Mo: Model>(
+pub(super) fn audit<M: Machine>(
     env: &Env<'_, M>,
-    map: &Map<E, S, Mo>,
+    map: &dyn AnyMap<M>,
     when: impl fmt::Display,
 ) -> Outcome {
     let mut frames = BTreeSet::new();
@@ -99,11 +95,8 @@ pub(super) fn audit<M: Machine, E: Encoding, S: PageShape, Mo: Model>(
 }
 
 /// Takes a map down; it had nothing left.
-pub(super) fn release<M: Machine, E: Encoding, S: PageShape, Mo: Model>(
-    env: &Env<'_, M>,
-    map: Map<E, S, Mo>,
-) -> Outcome {
-    let ledger = map.release(env.m, &env.mm.nodes);
+pub(super) fn release<M: Machine>(env: &Env<'_, M>, map: Boxed<M>) -> Outcome {
+    let ledger = map.release(env);
     check!(ledger.owned() == 0, "left in the ledger: {ledger:?}");
     Ok(())
 }

@@ -2,14 +2,12 @@
 
 use ktest::{Outcome, check, check_eq};
 use mm::addr::{NodeId, Order, Pfn};
-use mm::layouts::{LayoutError, Map, Model, Spec, samples};
+use mm::layouts::{LayoutError, Spec, samples};
 use mm::machine::Machine;
-use mm::page::encoding::*;
 
-use super::each::{Body, FIRST, audit, each_layout, map, ok, range, release};
+use super::any::{AnyMap, Layout};
+use super::each::{FIRST, audit, each_layout, map, ok, range, release};
 use crate::Env;
-
-struct Finds;
 
 /// Orders that are made; the largest is a section where that is the limit.
 const ORDERS: [u8; 10] = [1, 2, 5, 7, 8, 9, 10, 12, 15, 18];
@@ -17,58 +15,50 @@ const ORDERS: [u8; 10] = [1, 2, 5, 7, 8, 9, 10, 12, 15, 18];
 /// All pages of folios of all sizes lead to their folio, know their pfn and node, and
 /// the pages beside the folio belong to none.
 pub fn every_page_finds_its_folio<M: Machine>(env: &Env<'_, M>) -> Outcome {
-    each_layout::<M, Finds>(env)
+    each_layout(env, finds)
 }
 
-impl Body for Finds {
-    fn run<M: Machine, E: Encoding, S: PageShape, Mo: Model>(env: &Env<'_, M>) -> Outcome {
-        let end = if Mo::MODEL == MemoryModel::Sparsemem {
-            16
-        } else {
-            18
-        };
-        let spec = Spec {
-            node: NodeId::of(5),
-            ..Spec::of(range(end))
-        };
-        let Some(mut map) = map::<M, E, S, Mo>(env, spec)? else {
-            return Ok(());
-        };
-        let limit = map.support().max_order.min(Order::of(end));
-        for order in ORDERS.map(Order::of) {
-            if order > limit {
-                break;
-            }
-            // Not the first block if there is another: an address near the start of the
-            // map would hide that too much was cleared.
-            let second = FIRST.offset(order.pages());
-            let first = if order < Order::of(end) {
-                second
-            } else {
-                FIRST
-            };
-            ok(
-                map.prep_compound(env.m, &env.mm.nodes, first, order),
-                "prep",
-            )?;
-            check_folio(env, &map, first, order)?;
-            ok(map.destroy_compound(env.m, first, order), "destroy")?;
-            for n in samples(order).chain([0]) {
-                check_eq!(
-                    map.folio_of(env.m, first.offset(n)),
-                    None,
-                    "page {n} after {order}"
-                );
-            }
+fn finds<M: Machine>(env: &Env<'_, M>, layout: &Layout<M>) -> Outcome {
+    let end = if layout.has_sections() { 16 } else { 18 };
+    let spec = Spec {
+        node: NodeId::of(5),
+        ..Spec::of(range(end))
+    };
+    let Some(mut map) = map(env, layout, spec)? else {
+        return Ok(());
+    };
+    let limit = map.support().max_order.min(Order::of(end));
+    for order in ORDERS.map(Order::of) {
+        if order > limit {
+            break;
         }
-        audit(env, &map, "at the end")?;
-        release(env, map)
+        // Not the first block if there is another: an address near the start of the
+        // map would hide that too much was cleared.
+        let second = FIRST.offset(order.pages());
+        let first = if order < Order::of(end) {
+            second
+        } else {
+            FIRST
+        };
+        ok(map.prep(env, first, order), "prep")?;
+        check_folio(env, layout, &*map, first, order)?;
+        ok(map.destroy(env.m, first, order), "destroy")?;
+        for n in samples(order).chain([0]) {
+            check_eq!(
+                map.folio_of(env.m, first.offset(n)),
+                None,
+                "page {n} after {order}"
+            );
+        }
     }
+    audit(env, &*map, "at the end")?;
+    release(env, map)
 }
 
-fn check_folio<M: Machine, E: Encoding, S: PageShape, Mo: Model>(
+fn check_folio<M: Machine>(
     env: &Env<'_, M>,
-    map: &Map<E, S, Mo>,
+    layout: &Layout<M>,
+    map: &dyn AnyMap<M>,
     first: Pfn,
     order: Order,
 ) -> Outcome {
@@ -83,7 +73,7 @@ fn check_folio<M: Machine, E: Encoding, S: PageShape, Mo: Model>(
         );
         check_eq!(
             map.is_tail(m, page),
-            n > 0 && !E::DESCRIPTOR,
+            n > 0 && !layout.descriptor,
             "tail {n} of order {order}"
         );
         check_eq!(map.pfn(m, page), pfn, "pfn of page {n}");
@@ -109,56 +99,52 @@ fn check_folio<M: Machine, E: Encoding, S: PageShape, Mo: Model>(
     Ok(())
 }
 
-struct Misuse;
-
 /// Folios that are there already, not there, not aligned, too large or outside are
 /// errors that say so.
 pub fn misuse_is_refused<M: Machine>(env: &Env<'_, M>) -> Outcome {
-    each_layout::<M, Misuse>(env)
+    each_layout(env, misuse)
 }
 
-impl Body for Misuse {
-    fn run<M: Machine, E: Encoding, S: PageShape, Mo: Model>(env: &Env<'_, M>) -> Outcome {
-        let (m, frames) = (env.m, &env.mm.nodes);
-        let odd = FIRST.offset(8);
-        if let Ok(mut map) = Map::<E, S, Mo>::try_new(Spec::of(odd.block(Order::of(15)))) {
-            let refused = map.populate(m, frames);
-            check!(
-                matches!(refused, Err(LayoutError::BadRange(_))),
-                "{refused:?}"
-            );
-        }
-        let Some(mut map) = map::<M, E, S, Mo>(env, Spec::of(range(15)))? else {
-            return Ok(());
-        };
-        let order = Order::of(4);
-        check_eq!(
-            map.prep_compound(m, frames, FIRST.offset(8), order),
-            Err(LayoutError::BadBlock(FIRST.offset(8), order))
+fn misuse<M: Machine>(env: &Env<'_, M>, layout: &Layout<M>) -> Outcome {
+    let m = env.m;
+    let odd = FIRST.offset(8);
+    if let Ok(mut map) = layout.make(Spec::of(odd.block(Order::of(15)))) {
+        let refused = map.populate(env);
+        check!(
+            matches!(refused, Err(LayoutError::BadRange(_))),
+            "{refused:?}"
         );
-        let behind = FIRST.offset(1 << 15);
-        check_eq!(
-            map.prep_compound(m, frames, behind, order),
-            Err(LayoutError::BadBlock(behind, order))
-        );
-        let too_large = Order::of(16);
-        let large = map.prep_compound(m, frames, FIRST, too_large);
-        let expected = if too_large > map.support().max_order {
-            LayoutError::OrderOutOfBounds(too_large)
-        } else {
-            LayoutError::BadBlock(FIRST, too_large)
-        };
-        check_eq!(large, Err(expected));
-        ok(map.prep_compound(m, frames, FIRST, order), "prep")?;
-        let again = map.prep_compound(m, frames, FIRST, order);
-        check_eq!(again, Err(LayoutError::WrongState(FIRST)));
-        let wrong_order = map.destroy_compound(m, FIRST, Order::of(3));
-        check_eq!(wrong_order, Err(LayoutError::WrongState(FIRST)));
-        ok(map.destroy_compound(m, FIRST, order), "destroy")?;
-        let gone = map.destroy_compound(m, FIRST, order);
-        check_eq!(gone, Err(LayoutError::WrongState(FIRST)));
-        let populated = map.populate(m, frames);
-        check_eq!(populated, Err(LayoutError::Occupied));
-        release(env, map)
     }
+    let Some(mut map) = map(env, layout, Spec::of(range(15)))? else {
+        return Ok(());
+    };
+    let order = Order::of(4);
+    check_eq!(
+        map.prep(env, FIRST.offset(8), order),
+        Err(LayoutError::BadBlock(FIRST.offset(8), order))
+    );
+    let behind = FIRST.offset(1 << 15);
+    check_eq!(
+        map.prep(env, behind, order),
+        Err(LayoutError::BadBlock(behind, order))
+    );
+    let too_large = Order::of(16);
+    let large = map.prep(env, FIRST, too_large);
+    let expected = if too_large > map.support().max_order {
+        LayoutError::OrderOutOfBounds(too_large)
+    } else {
+        LayoutError::BadBlock(FIRST, too_large)
+    };
+    check_eq!(large, Err(expected));
+    ok(map.prep(env, FIRST, order), "prep")?;
+    let again = map.prep(env, FIRST, order);
+    check_eq!(again, Err(LayoutError::WrongState(FIRST)));
+    let wrong_order = map.destroy(m, FIRST, Order::of(3));
+    check_eq!(wrong_order, Err(LayoutError::WrongState(FIRST)));
+    ok(map.destroy(m, FIRST, order), "destroy")?;
+    let gone = map.destroy(m, FIRST, order);
+    check_eq!(gone, Err(LayoutError::WrongState(FIRST)));
+    let populated = map.populate(env);
+    check_eq!(populated, Err(LayoutError::Occupied));
+    release(env, map)
 }

@@ -3,11 +3,14 @@
 //!
 //! The frames that these maps describe do not exist. Only their struct pages do.
 
+mod any;
+mod crowd;
 mod each;
 mod limits;
 mod lookup;
 mod sharing;
 
+pub use crowd::{folios_side_by_side, readers_beside_folding};
 pub use limits::{
     aligned_maps_have_no_limit, bytes_56_are_never_alike, misaligned_maps_fail_at_the_next_order,
     refusals_are_the_expected, sections_cross,

@@ -1,0 +1,154 @@
+//! Maps of every layout on the emulated machine: that the table of costs is what running
+//! maps take, and the table in README what the program prints.
+
+use mm::addr::{Order, PAGE_SIZE, Pfn};
+use mm::for_each_encoding;
+use mm::layouts::{self, Ledger, Map, Model, Spec, Vmemmap};
+use mm::page::encoding::*;
+use testkit::World;
+
+/// 1 GiB, a 1024th of a TiB, of frames that do not exist.
+const FIRST: Pfn = Pfn::new(1 << 28);
+const GIB: Order = Order::PUD;
+const PER_TIB: u64 = 1024;
+
+/// What a GiB takes when all of it is folios of `order`, folded where that can be.
+fn running<E: Encoding, S: PageShape, Mo: Model>(world: &World, order: Order) -> Ledger {
+    let (m, nodes) = (&world.m, &world.mm.nodes);
+    let mut map = Map::<E, S, Mo>::try_new(Spec::of(FIRST.block(GIB))).unwrap();
+    map.populate(m, nodes).unwrap();
+    let can_be = order > Order::PAGE && order <= map.support().max_order || E::DESCRIPTOR;
+    let folds = map.support().hvo.is_ok() && order >= Support::hvo_min_order::<S>();
+    if can_be && order <= map.support().max_order {
+        for n in 0..GIB.pages() / order.pages() {
+            let first = FIRST.offset(n * order.pages());
+            map.prep_compound(m, nodes, first, order).unwrap();
+            if folds {
+                map.fold(m, nodes, first, order).unwrap();
+            }
+        }
+    }
+    map.audit(m, &mut |_| ()).unwrap();
+    let ledger = *map.ledger();
+    let left = map.release(m, nodes);
+    assert_eq!(left.owned(), 0, "{left:?}");
+    ledger
+}
+
+fn table_is_true<E: Encoding, S: PageShape, Mo: Model>(world: &World, order: Order) {
+    let Ok(cost) = layouts::cost::<E, S>(Mo::MODEL, order) else {
+        return;
+    };
+    let what = (E::NAME, S::SIZE, Mo::MODEL.name(), order);
+    let ledger = running::<E, S, Mo>(world, order);
+    assert_eq!(ledger.frames * PAGE_SIZE * PER_TIB, cost.memmap, "{what:?}");
+    let tables = ledger.pte_tables * PAGE_SIZE * PER_TIB;
+    assert_eq!(tables, cost.pte_tables, "{what:?}: tables of level 1");
+    // A table of level 2 covers 1 GiB of struct pages, more than this map has: one, and
+    // one above it.
+    let above = if cost.pmd_tables > 0 { 2 } else { 0 };
+    assert_eq!(ledger.upper_tables, above, "{what:?}: tables above");
+    // One frame holds the descriptors of 64 folios.
+    let folios = if cost.descriptors > 0 {
+        GIB.pages() / order.pages()
+    } else {
+        0
+    };
+    assert_eq!(
+        ledger.descriptors,
+        folios.div_ceil(64),
+        "{what:?}: frames of descriptors"
+    );
+    assert_eq!(
+        folios * layouts::DESCRIPTOR_SIZE * PER_TIB,
+        cost.descriptors,
+        "{what:?}"
+    );
+}
+
+macro_rules! every_shape {
+    ($encoding:ident) => { every_shape!($encoding: Bytes64, Bytes56, Bytes32, Bytes8) };
+    ($encoding:ident: $($shape:ident),*) => { $(
+        for order in [Order::PAGE, Order::PMD, Order::PUD] {
+            table_is_true::<$encoding, $shape, Vmemmap>(&world(), order);
+            // Folios and models without HVO take what any other does.
+            if order == Order::PMD {
+                table_is_true::<$encoding, $shape, layouts::Flatmem>(&world(), order);
+                table_is_true::<$encoding, $shape, layouts::Sparsemem>(&world(), order);
+            }
+        }
+    )* };
+}
+
+fn world() -> World {
+    World::builder().ram(0, 0, 256).blind().boot()
+}
+
+#[test]
+fn costs_are_those_of_running_maps() {
+    for_each_encoding!(every_shape);
+}
+
+/// Level-2 tables by the TiB: one for each GiB of struct pages.
+#[test]
+fn tables_above_by_hand() {
+    let pmd = |cost: Result<layouts::Cost, Refusal>| cost.unwrap().pmd_tables / PAGE_SIZE;
+    let vmemmap = MemoryModel::SparsememVmemmap;
+    assert_eq!(pmd(layouts::cost::<Mask, Bytes64>(vmemmap, GIB)), 16);
+    assert_eq!(pmd(layouts::cost::<Pointer, Bytes56>(vmemmap, GIB)), 14);
+    assert_eq!(pmd(layouts::cost::<Memdesc, Bytes8>(vmemmap, GIB)), 2);
+    assert_eq!(
+        pmd(layouts::cost::<Mask, Bytes64>(MemoryModel::Flatmem, GIB)),
+        0
+    );
+}
+
+/// Rows with the numbers that the mail threads and Linux's documentation have: 16 GiB of
+/// struct pages for a TiB, 2 GiB with folded 2 MiB pages, 4 MiB with 1 GiB pages.
+#[test]
+fn rows_by_hand() {
+    let mut table = String::new();
+    layouts::write_table(&mut table).unwrap();
+    let row = |start: &str| {
+        let row = table.lines().find(|row| row.starts_with(start));
+        row.unwrap_or_else(|| panic!("no row {start:?} in\n{table}"))
+            .to_owned()
+    };
+    assert_eq!(
+        row("| mask | 64 B | vmemmap"),
+        "| mask | 64 B | vmemmap | 16 GiB | across the node | 16 GiB | 2 GiB | 4 MiB | 64 KiB, 32832 KiB, 32832 KiB | none |"
+    );
+    assert!(row("| mask | 56 B").contains("| refused ("));
+    assert!(row("| mask | 64 B | sparsemem").contains("| 128 MiB | nothing ("));
+    assert!(
+        row("| memdesc | 8 B | vmemmap").contains("| within the folio | 2 GiB | 2 GiB | 4 MiB |")
+    );
+    for refusal in [
+        Refusal::NotPowerOfTwo,
+        Refusal::NoRoomForFolio,
+        Refusal::FakeHeads,
+        Refusal::Straddles,
+        Refusal::NotRemappable,
+    ] {
+        assert!(
+            table.contains(refusal.reason()),
+            "{refusal:?} is not explained"
+        );
+    }
+}
+
+/// The table in README, between its two comments, is the one that the program prints.
+#[test]
+fn readme_has_the_table() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+    let readme = std::fs::read_to_string(path).unwrap();
+    let mark = "<!-- layouts -->\n";
+    let parts: Vec<&str> = readme.split(mark).collect();
+    assert_eq!(parts.len(), 3, "README.md has two lines {mark:?}");
+    let mut table = String::new();
+    layouts::write_table(&mut table).unwrap();
+    assert!(
+        parts[1].trim() == table.trim(),
+        "the table between the comments in README.md is not what the program prints:\n\n{table}"
+    );
+}
