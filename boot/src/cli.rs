@@ -236,6 +236,10 @@ pub struct BenchOptions {
     /// Ratios of times instead: full flushes against single ones, readers beside churn
     #[arg(long, conflicts_with_all = ["icount", "append"])]
     pub time: bool,
+    /// Groups of benchmarks, separated by commas, with * and ?; `list` names them all. Without
+    /// it, all that count instructions
+    #[arg(value_name = "GLOB", conflicts_with = "append")]
+    pub groups: Option<String>,
 }
 
 /// Options of `soak`.

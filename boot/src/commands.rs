@@ -216,7 +216,16 @@ fn test(options: &TestOptions) -> Result<(), Error> {
 
 fn bench(options: &BenchOptions) -> Result<(), Error> {
     let workspace = Workspace::find()?;
-    let what = if options.time { "time" } else { "instructions" };
+    let what = match &options.groups {
+        Some(groups) if groups.contains(|c: char| c.is_whitespace() || c.is_control()) => {
+            return Err(Error::Usage(
+                "groups of benchmarks are separated by commas, without blanks".to_owned(),
+            ));
+        }
+        Some(groups) => groups.clone(),
+        None if options.time => "time".to_owned(),
+        None => "instructions".to_owned(),
+    };
     let (time, mut options) = (options.time, options.machine.clone());
     options.icount = !time;
     let mut machine = prepare(&workspace, &options, Profile::Release, (BENCH_MEMORY, 1))?;

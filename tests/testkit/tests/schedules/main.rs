@@ -4,6 +4,7 @@
 mod bites;
 mod folding;
 mod itself;
+mod mappings;
 mod memdesc;
 mod pools;
 mod references;
