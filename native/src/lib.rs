@@ -19,6 +19,7 @@ mod access;
 mod fault;
 mod interrupts;
 pub mod limits;
+pub mod lookup;
 mod machine;
 mod ram;
 mod shadow;

@@ -6,7 +6,7 @@ use std::ptr;
 
 use mm::addr::PhysAddr;
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 /// What the host did not give.
 #[derive(Debug, thiserror::Error)]
@@ -52,8 +52,9 @@ pub(crate) struct Ram {
 }
 
 impl Ram {
-    /// `bytes` of RAM. The host gives frames when they are first touched.
-    pub(crate) fn new(bytes: u64) -> Result<Self, HostError> {
+    /// `bytes` of RAM. The host gives frames when they are first touched, 512 at once if
+    /// `huge` and it can.
+    pub(crate) fn new(bytes: u64, huge: bool) -> Result<Self, HostError> {
         let fd = memfd_create(c"tailfold", MemfdFlags::CLOEXEC)
             .map_err(HostError::of("memfd_create for RAM"))?;
         ftruncate(&fd, bytes).map_err(HostError::of("ftruncate of RAM"))?;
@@ -69,6 +70,12 @@ impl Ram {
             )
         };
         let base = base.map_err(HostError::of("mmap of RAM"))?.addr() as u64;
+        if huge {
+            let at = ptr::with_exposed_provenance_mut(size(base));
+            // SAFETY: our own new mapping, whose content the advice does not change. A host
+            // without huge pages refuses, and does without.
+            let _ = unsafe { madvise(at, size(bytes), Advice::LinuxHugepage) };
+        }
         Ok(Self { fd, base, bytes })
     }
 

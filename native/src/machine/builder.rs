@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use mm::addr::{Order, PAGE_SIZE, PUD_SIZE, Pfn};
-use mm::page::{Memmap, STRUCT_PAGE_SIZE};
+use mm::page::STRUCT_PAGE_SIZE;
 
 use super::{Cpu, FailPlans, Machine, Mapped, Shared};
 use crate::fault;
@@ -18,6 +18,7 @@ const SCRATCH: u64 = PUD_SIZE * 512;
 pub struct Builder {
     ram: u64,
     cpus: usize,
+    huge: bool,
     echo: bool,
 }
 
@@ -26,6 +27,7 @@ impl Builder {
         Self {
             ram: 1 << 30,
             cpus: 1,
+            huge: false,
             echo: false,
         }
     }
@@ -46,6 +48,14 @@ impl Builder {
         self
     }
 
+    /// Asks the host for huge pages of its own under RAM, so that a leaf of 2 MiB can be
+    /// one translation of the processor's, too.
+    #[must_use]
+    pub const fn huge(mut self, yes: bool) -> Self {
+        self.huge = yes;
+        self
+    }
+
     /// Whether the kernel log goes to standard error as it is written.
     #[must_use]
     pub const fn echo(mut self, yes: bool) -> Self {
@@ -62,7 +72,7 @@ impl Builder {
         let largest = Order::MAX.pages() * STRUCT_PAGE_SIZE;
         let memmap = (frames * STRUCT_PAGE_SIZE).next_multiple_of(largest);
         let shared = Arc::new(Shared {
-            ram: Ram::new(frames * PAGE_SIZE)?,
+            ram: Ram::new(frames * PAGE_SIZE, self.huge)?,
             root: Pfn::new(0),
             vmemmap: Mapped::new(Window::reserve(memmap, largest)?),
             scratch: Mapped::new(Window::reserve(SCRATCH, SCRATCH)?),
@@ -75,5 +85,3 @@ impl Builder {
         Ok(Machine(shared))
     }
 }
-
-const _: () = assert!(Memmap::SECTION.pages() * STRUCT_PAGE_SIZE == 1 << 21);

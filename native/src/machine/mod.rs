@@ -252,6 +252,16 @@ impl Machine {
         self.0.scratch.window.range()
     }
 
+    /// Where `at` is in the direct map.
+    ///
+    /// # Panics
+    /// If it is no RAM.
+    #[must_use]
+    #[doc(alias = "phys_to_virt")]
+    pub fn direct_map(&self, at: PhysAddr) -> VirtAddr {
+        VirtAddr::new(self.0.ram.direct(at, 1))
+    }
+
     /// Moves `cpu` to `node`.
     pub fn set_node(&self, cpu: usize, node: NodeId) {
         self.0.cpus[cpu].node.store(node.get(), Ordering::Relaxed);

@@ -1,0 +1,351 @@
+//! Memmaps for one encoding each, in the address space of a machine.
+//!
+//! They are mapped by page tables of the machine's, as the kernel's own: by leaves of
+//! 2 MiB where nothing is folded, by 4 KiB entries where something is. Tails that share a
+//! frame share it in truth.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mm::addr::{Order, PAGE_SIZE, PMD_SIZE, PUD_SIZE, Pfn, PhysAddr, VirtAddr};
+use mm::machine::Machine as _;
+use mm::memdesc::Kind;
+use mm::page::Flags;
+use mm::page::encoding::{
+    BlockInfo, Encoding, MemoryModel, PageShape, PageShapeInfo, Sharing, Support, support,
+};
+use mm::paging::{self, Level, PteFlags};
+
+use super::chase::{self, Chain, Chase, Pattern};
+use super::population::{Population, Span};
+use crate::machine::Machine;
+use crate::ram::HostError;
+
+/// Address space for one memmap.
+const SLOT: u64 = 16 * PUD_SIZE;
+/// Bytes from one descriptor to the next: they lie as closely as their slab allows.
+pub(super) const DESCRIPTOR: u64 = Kind::Folio.size();
+
+/// A machine that holds memmaps and knows nothing else.
+#[derive(Debug)]
+pub(super) struct Space {
+    m: Machine,
+    next: Pfn,
+    slots: u64,
+    population: Population,
+    /// Frames described, a power of two.
+    frames: u64,
+    descriptors: Option<PhysAddr>,
+}
+
+/// One memmap, and the loops that look pages up in it.
+#[derive(Clone, Debug)]
+pub(super) struct Variant {
+    pub(super) encoding: &'static str,
+    /// Size of a struct page in bytes.
+    pub(super) size: u64,
+    pub(super) hvo: bool,
+    pub(super) descriptor: bool,
+    pub(super) memmap: VirtAddr,
+    loops: [[Chase; 2]; 2],
+    /// The same lookup through the machine.
+    finds: fn(&Machine, VirtAddr) -> VirtAddr,
+}
+
+impl Variant {
+    fn of<E: Encoding, S: PageShape>(memmap: VirtAddr, hvo: bool, mixed: bool) -> Self {
+        let both = |pattern| Chain::ALL.map(|chain| chase::of::<E, S>(pattern, chain, mixed));
+        Self {
+            encoding: E::NAME,
+            size: S::SIZE,
+            hvo,
+            descriptor: E::DESCRIPTOR,
+            memmap,
+            loops: [both(Pattern::Sequential), both(Pattern::Random)],
+            finds: |m, page| E::folio::<S>(&|at| m.load64(at), page),
+        }
+    }
+
+    /// The loop alone.
+    pub(super) fn floor() -> Self {
+        let both = |pattern| Chain::ALL.map(|chain| chase::floor(pattern, chain));
+        Self {
+            encoding: "loop",
+            size: 0,
+            hvo: false,
+            descriptor: false,
+            memmap: VirtAddr::NULL,
+            loops: [both(Pattern::Sequential), both(Pattern::Random)],
+            finds: |_, page| page,
+        }
+    }
+
+    /// Encoding, size of struct page, and whether HVO is on.
+    pub(super) fn name(&self) -> String {
+        let hvo = if self.hvo { "+hvo" } else { "" };
+        match self.size {
+            0 => self.encoding.to_owned(),
+            size => format!("{}/{size}{hvo}", self.encoding),
+        }
+    }
+
+    /// Looks `lookups` pages up.
+    pub(super) fn run(
+        &self,
+        pattern: Pattern,
+        chain: Chain,
+        span: Span,
+        lookups: u64,
+        start: u64,
+    ) -> u64 {
+        self.loops[pattern as usize][chain as usize](self.memmap, span, lookups, start)
+    }
+}
+
+/// Entries that folding `frames` frames of memory makes, at most, with `S`.
+pub(super) fn entries<S: PageShape>(frames: u64) -> u64 {
+    frames * S::SIZE / PAGE_SIZE
+}
+
+impl Space {
+    pub(super) fn new(population: Population, frames: u64) -> Result<Self, HostError> {
+        // What is not touched costs nothing.
+        let ram = 64 * PUD_SIZE;
+        Ok(Self {
+            m: Machine::builder().ram(ram).huge(true).build()?,
+            next: Pfn::new(512),
+            slots: 0,
+            population,
+            frames,
+            descriptors: None,
+        })
+    }
+
+    /// `bytes` of RAM that nobody has, at a multiple of 2 MiB; all zero.
+    fn take(&mut self, bytes: u64) -> PhysAddr {
+        let start = self.next.phys().as_u64().next_multiple_of(PMD_SIZE);
+        self.next = PhysAddr::new(start + bytes.next_multiple_of(PMD_SIZE)).pfn();
+        PhysAddr::new(start)
+    }
+
+    fn map(&mut self, at: VirtAddr, to: PhysAddr, level: Level, flags: PteFlags) {
+        let (m, next) = (&self.m, &mut self.next);
+        let mut table = || {
+            let table = *next;
+            *next = table.offset(1);
+            Some(table)
+        };
+        let root = m.root();
+        let mapped = paging::map(m, root, at, to.pfn(), level, flags, &mut table);
+        assert_eq!(mapped, Ok(()), "{at:?} to {to:?}");
+    }
+
+    /// Where the `n`th folio's descriptor is. There is one set of descriptors for all
+    /// memmaps: they are the same folios.
+    fn descriptor(&mut self, n: u64) -> VirtAddr {
+        let base = match self.descriptors {
+            Some(base) => base,
+            None => {
+                let count = self.population.folios(self.frames).count() as u64;
+                let base = self.take(count * DESCRIPTOR);
+                self.m.fill_words(base, 0, count * DESCRIPTOR / 8);
+                *self.descriptors.insert(base)
+            }
+        };
+        self.m.direct_map(base.offset(n * DESCRIPTOR))
+    }
+
+    /// Makes the memmap for `E` and `S`; `None` if there is none, or no HVO that would
+    /// change anything in it.
+    pub(super) fn build<E: Encoding, S: PageShape>(&mut self, hvo: bool) -> Option<Variant> {
+        let support = support::<E, S>(MemoryModel::SparsememVmemmap).ok()?;
+        let sharing = if hvo { Some(support.hvo.ok()?) } else { None };
+        let folds = |order| sharing.is_some() && order >= Support::hvo_min_order::<S>();
+        if hvo
+            && !self
+                .population
+                .folios(self.frames)
+                .any(|(_, order)| folds(order))
+        {
+            return None;
+        }
+        let memmap = self.m.scratch().start.offset(self.slots * SLOT);
+        self.slots += 1;
+        let bytes = self.frames * S::SIZE;
+        let backing = self.take(bytes);
+        let heads = self.take(if hvo { bytes } else { 0 });
+        let mut layout = Layout {
+            memmap,
+            backing,
+            heads,
+            tails: BTreeMap::new(),
+            frames: BTreeMap::new(),
+        };
+        let folios: Vec<_> = self.population.folios(self.frames).collect();
+        for (n, (first, order)) in (0_u64..).zip(folios) {
+            let block = BlockInfo {
+                head: memmap.offset(first.as_u64() * S::SIZE),
+                order,
+                descriptor: E::DESCRIPTOR.then(|| self.descriptor(n)),
+            };
+            if folds(order) {
+                self.fold::<E, S>(&mut layout, first, &block, sharing);
+            } else {
+                let at = backing.offset(first.as_u64() * S::SIZE);
+                self.write::<E, S>(at, &block, 0, order.pages());
+            }
+        }
+        self.map_all(&layout, bytes);
+        Some(Variant::of::<E, S>(
+            memmap,
+            hvo,
+            self.population == Population::Mixed,
+        ))
+    }
+
+    /// Writes pages `from..to` of `block` from `at` on.
+    fn write<E: Encoding, S: PageShape>(
+        &self,
+        at: PhysAddr,
+        block: &BlockInfo,
+        from: u64,
+        to: u64,
+    ) {
+        for n in from..to {
+            let page = at.offset((n - from) * S::SIZE);
+            if let Some(flags) = S::FLAGS {
+                let head = n == 0 && block.order > Order::PAGE;
+                let flag = if head { Flags::HEAD } else { Flags::empty() };
+                self.m.write_phys(page.offset(flags), flag.raw());
+            }
+            let word = if n == 0 {
+                E::head::<S>(block)
+            } else {
+                E::tail::<S>(block)
+            };
+            self.m.write_phys(page.offset(S::INFO), word);
+        }
+    }
+
+    /// One frame for the head, and for the rest the one that is shared.
+    fn fold<E: Encoding, S: PageShape>(
+        &mut self,
+        layout: &mut Layout,
+        first: Pfn,
+        block: &BlockInfo,
+        sharing: Option<Sharing>,
+    ) {
+        let start = first.as_u64() * S::SIZE / PAGE_SIZE;
+        let count = S::memmap_bytes(block.order) / PAGE_SIZE;
+        let head = layout.heads;
+        layout.heads = head.offset(PAGE_SIZE);
+        self.write::<E, S>(head, block, 0, S::PER_FRAME);
+        let tails = if sharing == Some(Sharing::AcrossNode) {
+            let next = &mut layout.heads;
+            *layout.tails.entry(block.order).or_insert_with(|| {
+                let shared = *next;
+                *next = shared.offset(PAGE_SIZE);
+                self.write::<E, S>(shared, block, S::PER_FRAME, 2 * S::PER_FRAME);
+                shared
+            })
+        } else {
+            head
+        };
+        layout.frames.insert(start, head);
+        for n in 1..count {
+            layout.frames.insert(start + n, tails);
+        }
+    }
+
+    fn map_all(&mut self, layout: &Layout, bytes: u64) {
+        let step = PMD_SIZE / PAGE_SIZE;
+        for slot in 0..bytes.div_ceil(PMD_SIZE) {
+            let at = layout.memmap.offset(slot * PMD_SIZE);
+            let own = layout.backing.offset(slot * PMD_SIZE);
+            let numbers = slot * step..(slot + 1) * step;
+            if layout.frames.range(numbers.clone()).next().is_none() {
+                self.map(at, own, Level::Pmd, PteFlags::KERNEL);
+                continue;
+            }
+            for (n, number) in (0..).zip(numbers) {
+                let to = layout.frames.get(&number).copied();
+                let to = to.unwrap_or(own.offset(n * PAGE_SIZE));
+                self.map(
+                    at.offset(n * PAGE_SIZE),
+                    to,
+                    Level::Pte,
+                    PteFlags::KERNEL_RO,
+                );
+            }
+        }
+    }
+
+    /// Looks up every page by `variant`; how many.
+    pub(super) fn check(&self, variant: &Variant) -> Result<u64, String> {
+        let folios = self.population.folios(self.frames).zip(0_u64..);
+        for ((first, order), number) in folios {
+            let page = |n| variant.memmap.offset((first.as_u64() + n) * variant.size);
+            let expected = match self.descriptors {
+                Some(base) if variant.descriptor => {
+                    self.m.direct_map(base.offset(number * DESCRIPTOR))
+                }
+                _ => page(0),
+            };
+            for n in 0..order.pages() {
+                let found = (variant.finds)(&self.m, page(n));
+                if found != expected && variant.size > 0 {
+                    let name = variant.name();
+                    return Err(format!(
+                        "{name}: page {n} of {first:?}, order {order}, leads to {found:?} and not {expected:?}"
+                    ));
+                }
+            }
+        }
+        Ok(if variant.size > 0 { self.frames } else { 0 })
+    }
+
+    pub(super) const fn span(&self, frames: u64) -> Span {
+        Span {
+            frames,
+            quarter_shift: (self.frames / 4).ilog2(),
+        }
+    }
+
+    /// Bytes that looking up all pages in the span reaches: frames of memmap, each once
+    /// however often it is mapped, and descriptors.
+    pub(super) fn touched(&self, variant: &Variant, span: Span) -> u64 {
+        let mut bytes = 0;
+        let mut seen = BTreeSet::new();
+        for range in self.population.ranges(span) {
+            let length = range.pages() * variant.size;
+            if !variant.hvo {
+                bytes += length;
+                continue;
+            }
+            let start = variant.memmap.offset(range.start.as_u64() * variant.size);
+            for n in 0..length.div_ceil(PAGE_SIZE) {
+                let at = start.offset(n * PAGE_SIZE);
+                let frame = paging::translate(&self.m, self.m.root(), at);
+                if frame.is_some_and(|frame| seen.insert(frame.pfn().as_u64())) {
+                    bytes += PAGE_SIZE.min(length);
+                }
+            }
+        }
+        let descriptors = if variant.descriptor {
+            self.population.folios_in(span) * DESCRIPTOR
+        } else {
+            0
+        };
+        bytes + descriptors
+    }
+}
+
+struct Layout {
+    memmap: VirtAddr,
+    /// The whole memmap in one piece, used where nothing is folded.
+    backing: PhysAddr,
+    /// The next frame for a head or a shared tail page.
+    heads: PhysAddr,
+    tails: BTreeMap<Order, PhysAddr>,
+    /// Frames of folded memmap, by number from the memmap's start.
+    frames: BTreeMap<u64, PhysAddr>,
+}

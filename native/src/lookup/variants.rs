@@ -1,0 +1,131 @@
+//! Every encoding with every size that it supports, on one machine.
+
+use mm::for_each_encoding;
+use mm::page::encoding::{self, Bytes8, Bytes32, Bytes56, Bytes64, Encoding, PageShape};
+
+use super::build::{Space, Variant, entries};
+use super::chase::{Chain, Pattern};
+use super::population::Population;
+use crate::limits::need_mappings;
+use crate::ram::HostError;
+
+/// Memmaps of the same memory, one for each encoding, size and kind of mapping.
+#[derive(Debug)]
+pub struct Bench {
+    space: Space,
+    variants: Vec<Variant>,
+}
+
+/// Mappings that all variants need together, at most.
+fn mappings(frames: u64) -> u64 {
+    let mut folded = 0;
+    macro_rules! each {
+        ($encoding:ident) => {
+            if encoding::$encoding::SHARING != encoding::Sharing::Nothing {
+                folded += entries::<Bytes64>(frames) + entries::<Bytes32>(frames);
+                if encoding::$encoding::DESCRIPTOR {
+                    folded += entries::<Bytes8>(frames);
+                }
+            }
+        };
+    }
+    for_each_encoding!(each);
+    folded
+}
+
+/// The most memory, in GiB and at most `wanted`, whose memmaps need no more mappings than
+/// the host allows; the limit is raised if it may be. And, if that is less, why.
+///
+/// # Errors
+/// [`HostError::TooManyMappings`] if not even the smallest fits.
+pub fn memory_that_fits(wanted: u64) -> Result<(u64, Option<HostError>), HostError> {
+    let mut why = None;
+    let mut gib = wanted;
+    loop {
+        match need_mappings(mappings(gib << 18)) {
+            Ok(()) => return Ok((gib, why)),
+            Err(refused) if gib / 2 < Bench::MIN_GIB => return Err(refused),
+            Err(refused) => {
+                why.get_or_insert(refused);
+                gib /= 2;
+            }
+        }
+    }
+}
+
+impl Bench {
+    /// The least memory that can be described: each quarter has a folio of 1 GiB.
+    pub const MIN_GIB: u64 = 4;
+    /// The most: what is set aside for one memmap of 64-byte struct pages, twice over.
+    pub const MAX_GIB: u64 = 256;
+
+    /// Builds the memmaps of `gib` GiB of memory (a power of two) that `population` is in.
+    ///
+    /// # Errors
+    /// [`HostError`] if the host does not give memory, address space or mappings.
+    ///
+    /// # Panics
+    /// If `gib` is no power of two, or out of bounds.
+    pub fn new(population: Population, gib: u64) -> Result<Self, HostError> {
+        assert!(
+            gib.is_power_of_two() && (Self::MIN_GIB..=Self::MAX_GIB).contains(&gib),
+            "{gib} GiB: a power of two from {} to {} is needed",
+            Self::MIN_GIB,
+            Self::MAX_GIB
+        );
+        let frames = gib << 18;
+        need_mappings(mappings(frames))?;
+        let mut space = Space::new(population, frames)?;
+        let mut variants = vec![Variant::floor()];
+        for hvo in [false, true] {
+            macro_rules! each {
+                ($encoding:ident) => {
+                    sizes::<encoding::$encoding>(&mut space, &mut variants, hvo);
+                };
+            }
+            for_each_encoding!(each);
+        }
+        Ok(Self { space, variants })
+    }
+
+    pub(super) fn variants(&self) -> &[Variant] {
+        &self.variants
+    }
+
+    pub(super) const fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// How many there are, and the name of each: `mask/64+hvo`.
+    pub fn names(&self) -> impl Iterator<Item = String> + '_ {
+        self.variants.iter().map(Variant::name)
+    }
+
+    /// Looks `lookups` of the first `frames` pages (a power of two) up by the `n`th way.
+    pub fn run(&self, n: usize, pattern: Pattern, chain: Chain, frames: u64, lookups: u64) -> u64 {
+        let span = self.space.span(frames);
+        self.variants[n].run(pattern, chain, span, lookups, frames)
+    }
+
+    /// Looks up every page of every folio by every way.
+    ///
+    /// # Errors
+    /// The first that leads to another folio.
+    pub fn check(&self) -> Result<u64, String> {
+        let mut checked = 0;
+        for variant in &self.variants {
+            checked += self.space.check(variant)?;
+        }
+        Ok(checked)
+    }
+}
+
+fn sizes<E: Encoding>(space: &mut Space, variants: &mut Vec<Variant>, hvo: bool) {
+    fn one<E: Encoding, S: PageShape>(space: &mut Space, hvo: bool) -> Option<Variant> {
+        space.build::<E, S>(hvo)
+    }
+    variants.extend(one::<E, Bytes64>(space, hvo));
+    variants.extend(one::<E, Bytes56>(space, hvo));
+    variants.extend(one::<E, Bytes32>(space, hvo));
+    variants.extend(one::<E, Bytes8>(space, hvo));
+}
