@@ -177,7 +177,7 @@ macro_rules! try_instruction {
                 ".long 2b - .",
                 ".long 3b - .",
                 ".popsection",
-                in("rdi") $at.as_u64(),
+                in("rdi") $at,
                 in("ecx") $ecx,
                 inout("eax") eax,
                 inout("r10") NO_FAULT => code,
@@ -194,13 +194,13 @@ macro_rules! try_instruction {
 }
 
 /// Stores `new` to the 4 bytes at `at` if they are `current`; what they were.
-pub(crate) fn try_compare_exchange(at: VirtAddr, current: u32, new: u32) -> Result<u32, Fault> {
+pub(crate) fn try_compare_exchange(at: u64, current: u32, new: u32) -> Result<u32, Fault> {
     try_instruction!(at, current, new, "lock cmpxchg [rdi], ecx")
 }
 
 /// Touches the 4 bytes at `at` as `how` says. `XaddOne` adds one, `Bts` sets bit 0,
 /// the others leave the value as it is.
-pub(crate) fn probe(at: VirtAddr, how: Probe) -> Result<(), Fault> {
+pub(crate) fn probe(at: u64, how: Probe) -> Result<(), Fault> {
     let found = try_instruction!(at, 0, "mov eax, [rdi]")?;
     match how {
         Probe::Load => Ok(found),

@@ -67,14 +67,15 @@ extern "C" fn handler(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut 
     let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
     let rip = register_of(context, libc::REG_RIP).cast_unsigned();
     let write = register_of(context, libc::REG_ERR).cast_unsigned() & WRITE;
-    let machine = find(at);
-    let touched = machine.map(|machine| machine.page_fault(at, write != 0));
+    let Some((machine, at)) = find(at) else {
+        die(at, rip, "is no memory of this machine");
+    };
+    let touched = machine.page_fault(at, write != 0);
     let code = match touched {
-        Some(Ok(Touch::Mapped)) => return,
-        Some(Ok(Touch::NotPresent)) => write,
-        Some(Ok(Touch::ReadOnly)) => Fault::WRITE_TO_READ_ONLY,
-        Some(Err(why)) => die(at, rip, &format!("could not be mapped: {why}")),
-        None => die(at, rip, "is no memory of this machine"),
+        Ok(Touch::Mapped) => return,
+        Ok(Touch::NotPresent) => write,
+        Ok(Touch::ReadOnly) => Fault::WRITE_TO_READ_ONLY,
+        Err(why) => die(at, rip, &format!("could not be mapped: {why}")),
     };
     let Some(fixup) = access::fixup(rip) else {
         die(at, rip, &format!("faults with error code {code:#x}"));
@@ -84,13 +85,15 @@ extern "C" fn handler(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut 
     *register_of(context, libc::REG_RIP) = fixup.cast_signed();
 }
 
-fn find(at: u64) -> Option<Arc<Shared>> {
+/// Whose memory the process's `at` is, and what address of `mm`'s.
+fn find(at: u64) -> Option<(Arc<Shared>, u64)> {
     // A stray pointer, perhaps used while the list is locked: windows are not there.
     if at < 1 << 20 {
         return None;
     }
     let machines = lock(&MACHINES);
-    machines.iter().find(|machine| machine.has(at)).cloned()
+    let of = |machine: &Arc<Shared>| Some((Arc::clone(machine), machine.guest(at)?));
+    machines.iter().find_map(of)
 }
 
 /// No unwinding out of a signal handler: the process ends.

@@ -12,7 +12,11 @@ use crate::ram::{HostError, size};
 /// Address space that is kept from everybody else: without rights where no RAM is mapped.
 #[derive(Debug)]
 pub(crate) struct Window {
+    /// As `mm` knows it.
     range: VirtRange,
+    /// What to subtract from an address of `mm`'s for the process's: 0, but for the kernel's
+    /// half, which a process has not got.
+    bias: u64,
 }
 
 fn pointer(at: u64) -> *mut core::ffi::c_void {
@@ -38,7 +42,30 @@ impl Window {
             }
         }
         let range = VirtAddr::new(start).range(bytes);
-        Ok(Self { range })
+        Ok(Self { range, bias: 0 })
+    }
+
+    /// `range`, whose addresses are not the process's, somewhere else.
+    pub(crate) fn elsewhere(range: VirtRange, align: u64) -> Result<Self, HostError> {
+        let there = Self::reserve(range.bytes(), align)?;
+        let bias = range
+            .start
+            .as_u64()
+            .wrapping_sub(there.range.start.as_u64());
+        // One window instead of the other: the mapping goes when this one does.
+        std::mem::forget(there);
+        Ok(Self { range, bias })
+    }
+
+    /// The process's address of `at`, an address of `mm`'s.
+    #[inline]
+    pub(crate) const fn host(&self, at: u64) -> u64 {
+        at.wrapping_sub(self.bias)
+    }
+
+    /// The address of `mm`'s that is the process's `host`, if that is in this window.
+    pub(crate) fn guest(&self, host: u64) -> Option<u64> {
+        Some(host.wrapping_add(self.bias)).filter(|at| self.contains(*at))
     }
 
     pub(crate) const fn range(&self) -> VirtRange {
@@ -72,7 +99,16 @@ impl Window {
         rights.set(ProtFlags::WRITE, writable);
         let flags = MapFlags::SHARED | MapFlags::FIXED | MapFlags::NORESERVE;
         // SAFETY: inside our own range, of which nobody holds a reference (INV-1).
-        let mapped = unsafe { mmap(pointer(at), size(bytes), rights, flags, fd.as_fd(), offset) };
+        let mapped = unsafe {
+            mmap(
+                pointer(self.host(at)),
+                size(bytes),
+                rights,
+                flags,
+                fd.as_fd(),
+                offset,
+            )
+        };
         mapped
             .map(|_| ())
             .map_err(HostError::of("mmap of RAM by a page table"))
@@ -83,7 +119,14 @@ impl Window {
         self.check(at, bytes);
         let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
         // SAFETY: as for `map`.
-        let hidden = unsafe { mmap_anonymous(pointer(at), size(bytes), ProtFlags::empty(), flags) };
+        let hidden = unsafe {
+            mmap_anonymous(
+                pointer(self.host(at)),
+                size(bytes),
+                ProtFlags::empty(),
+                flags,
+            )
+        };
         hidden
             .map(|_| ())
             .map_err(HostError::of("mmap over what is no longer mapped"))
@@ -94,7 +137,8 @@ impl Drop for Window {
     fn drop(&mut self) {
         let bytes = self.range.bytes();
         // SAFETY: our own range, and nothing uses it any more.
-        let unmapped = unsafe { munmap(pointer(self.range.start.as_u64()), size(bytes)) };
+        let unmapped =
+            unsafe { munmap(pointer(self.host(self.range.start.as_u64())), size(bytes)) };
         debug_assert!(unmapped.is_ok());
     }
 }

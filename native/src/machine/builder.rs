@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use mm::addr::{Order, PAGE_SIZE, PUD_SIZE, Pfn};
+use mm::addr::{Order, PAGE_SIZE, PUD_SIZE, Pfn, VirtAddr};
 use mm::page::STRUCT_PAGE_SIZE;
 
 use super::{Cpu, FailPlans, Machine, Mapped, Shared};
@@ -12,6 +12,11 @@ use crate::window::Window;
 
 /// What one entry of the top-level table covers, and the size of the scratch window.
 const SCRATCH: u64 = PUD_SIZE * 512;
+
+/// Where `mm` puts maps of memdesc and of other layouts, behind the kernel's own memmap: in
+/// the half of the address space that a process has not got. They are elsewhere.
+const KERNEL: VirtAddr = mm::memdesc::DEFAULT_BASE;
+const KERNEL_BYTES: u64 = 4 << 40;
 
 /// How a [`Machine`] is put together. See [`Machine::builder`].
 #[derive(Clone, Copy, Debug)]
@@ -69,13 +74,14 @@ impl Builder {
     /// [`HostError`] if the host does not give memory or address space.
     pub fn build(self) -> Result<Machine, HostError> {
         let frames = self.ram.div_ceil(PAGE_SIZE);
-        let largest = Order::MAX.pages() * STRUCT_PAGE_SIZE;
+        let largest = (Order::MAX.pages() * STRUCT_PAGE_SIZE).next_power_of_two();
         let memmap = (frames * STRUCT_PAGE_SIZE).next_multiple_of(largest);
         let shared = Arc::new(Shared {
             ram: Ram::new(frames * PAGE_SIZE, self.huge)?,
             root: Pfn::new(0),
             vmemmap: Mapped::new(Window::reserve(memmap, largest)?),
             scratch: Mapped::new(Window::reserve(SCRATCH, SCRATCH)?),
+            kernel: Mapped::new(Window::elsewhere(KERNEL.range(KERNEL_BYTES), SCRATCH)?),
             cpus: (0..self.cpus).map(|_| Cpu::new()).collect(),
             failures: FailPlans::default(),
             lines: Mutex::default(),

@@ -56,11 +56,12 @@ impl Door for Machine {
         access::copy(direct(to), direct(from), PAGE_SIZE / 8);
     }
 
-    fn fill_phys(&self, at: PhysAddr, record: &[u64; 8], count: u64) {
-        let to = self.0.ram.direct(at, count * 64);
+    fn fill_phys(&self, at: PhysAddr, record: &[u64], count: u64) {
+        let bytes = 8 * record.len() as u64;
+        let to = self.0.ram.direct(at, count * bytes);
         for n in 0..count {
             for (word, value) in (0u64..).zip(record) {
-                access::store64(to + n * 64 + word * 8, *value);
+                access::store64(to + n * bytes + word * 8, *value);
             }
         }
     }
@@ -71,27 +72,27 @@ impl Door for Machine {
 
     #[inline]
     fn load64(&self, at: VirtAddr) -> u64 {
-        access::load64(at.as_u64())
+        access::load64(self.0.host(at))
     }
 
     #[inline]
     fn load32(&self, at: VirtAddr) -> u32 {
-        access::load32(at.as_u64())
+        access::load32(self.0.host(at))
     }
 
     #[inline]
     fn store64(&self, at: VirtAddr, value: u64) {
-        access::store64(at.as_u64(), value);
+        access::store64(self.0.host(at), value);
     }
 
     #[inline]
     fn store32(&self, at: VirtAddr, value: u32) {
-        access::store32(at.as_u64(), value);
+        access::store32(self.0.host(at), value);
     }
 
     #[inline]
     fn compare_exchange32(&self, at: VirtAddr, current: u32, new: u32) -> Result<u32, u32> {
-        access::compare_exchange32(at.as_u64(), current, new)
+        access::compare_exchange32(self.0.host(at), current, new)
     }
 
     fn try_compare_exchange32(
@@ -100,7 +101,7 @@ impl Door for Machine {
         current: u32,
         new: u32,
     ) -> Result<Result<u32, u32>, Fault> {
-        let found = access::try_compare_exchange(at, current, new)?;
+        let found = access::try_compare_exchange(self.0.host(at), current, new)?;
         Ok(if found == current {
             Ok(found)
         } else {
@@ -109,15 +110,15 @@ impl Door for Machine {
     }
 
     fn compare_exchange64(&self, at: VirtAddr, current: u64, new: u64) -> Result<u64, u64> {
-        access::compare_exchange64(at.as_u64(), current, new)
+        access::compare_exchange64(self.0.host(at), current, new)
     }
 
     fn fetch_add32(&self, at: VirtAddr, delta: u32) -> u32 {
-        access::fetch_add32(at.as_u64(), delta)
+        access::fetch_add32(self.0.host(at), delta)
     }
 
     fn probe(&self, at: VirtAddr, how: Probe) -> Result<(), Fault> {
-        access::probe(at, how)
+        access::probe(self.0.host(at), how)
     }
 
     fn root(&self) -> Pfn {

@@ -117,6 +117,8 @@ pub(crate) struct Shared {
     root: Pfn,
     vmemmap: Mapped,
     scratch: Mapped,
+    /// Where `mm` puts maps of its own at fixed addresses.
+    kernel: Mapped,
     cpus: Box<[Cpu]>,
     failures: FailPlans,
     lines: Mutex<Vec<(Level, String)>>,
@@ -124,8 +126,17 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    fn windows(&self) -> [&Mapped; 2] {
-        [&self.vmemmap, &self.scratch]
+    fn windows(&self) -> [&Mapped; 3] {
+        [&self.vmemmap, &self.scratch, &self.kernel]
+    }
+
+    /// The process's address of `at`.
+    #[inline]
+    fn host(&self, at: VirtAddr) -> u64 {
+        match at.as_u64() {
+            user @ 0..0x8000_0000_0000 => user,
+            kernel => self.kernel.window.host(kernel),
+        }
     }
 
     fn mapped(&self, at: u64) -> Option<&Mapped> {
@@ -134,9 +145,11 @@ impl Shared {
             .find(|mapped| mapped.window.contains(at))
     }
 
-    /// Whether `at` is in one of its windows.
-    pub(crate) fn has(&self, at: u64) -> bool {
-        self.mapped(at).is_some()
+    /// `mm`'s address for the process's `host`, if that is in one of the windows.
+    pub(crate) fn guest(&self, host: u64) -> Option<u64> {
+        self.windows()
+            .into_iter()
+            .find_map(|mapped| mapped.window.guest(host))
     }
 
     fn cpu(&self) -> &Cpu {
@@ -272,9 +285,9 @@ impl Machine {
         std::mem::take(&mut *lock(&self.0.lines))
     }
 
-    /// Translations cached now, in the vmemmap and outside.
+    /// Translations cached now, in the vmemmap, the scratch window and elsewhere.
     #[must_use]
-    pub fn cached(&self) -> [usize; 2] {
+    pub fn cached(&self) -> [usize; 3] {
         self.0.windows().map(|mapped| lock(&mapped.shadow).len())
     }
 }
