@@ -30,7 +30,7 @@ struct Lookup {
     #[arg(long, default_value_t = 16)]
     gib: u64,
     /// Samples of each point.
-    #[arg(long, default_value_t = 25)]
+    #[arg(long, default_value_t = 15)]
     samples: usize,
     /// Lookups in a sample.
     #[arg(long, default_value_t = 8192)]

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::build::Variant;
-use super::caches::Host;
+use super::caches::{Host, huge_pages};
 use super::chase::Chain;
 use super::counters::{Counters, Misses};
 use super::population::Span;
@@ -123,6 +123,7 @@ pub fn measure(
                 run.all(&mut counters, &mut points);
             }
         }
+        tell(&huge_pages());
         scenarios = later;
     }
     Ok(points)

@@ -23,9 +23,9 @@ const PANEL: (f64, f64) = (340.0, 215.0);
 const GAP: (f64, f64) = (14.0, 52.0);
 const LEFT: f64 = 64.0;
 const TOP: f64 = 128.0;
-const BOTTOM: f64 = 56.0;
+const BOTTOM: f64 = 8.0;
 
-/// Axes of all panels, logarithmic.
+/// Axes of the panels in a row, logarithmic.
 struct Axes {
     frames: (f64, f64),
     ns: (f64, f64),
@@ -70,7 +70,6 @@ impl Axes {
 #[must_use]
 pub fn plot(points: &[Point], scenarios: &[Scenario], chain: Chain, host: &Host) -> String {
     let of_chain = |p: &&Point| p.chain == chain;
-    let axes = Axes::of(points.iter().filter(of_chain).filter(|p| p.size > 0));
     let width = LEFT + SIZES.len() as f64 * (PANEL.0 + GAP.0);
     let height = TOP + scenarios.len() as f64 * (PANEL.1 + GAP.1) + BOTTOM;
     let mut svg = format!(
@@ -78,11 +77,12 @@ pub fn plot(points: &[Point], scenarios: &[Scenario], chain: Chain, host: &Host)
     );
     heading(&mut svg, chain, host);
     for (row, scenario) in (0_u8..).zip(scenarios) {
+        let here = |p: &&Point| of_chain(p) && p.scenario == scenario.name;
+        let axes = Axes::of(points.iter().filter(here).filter(|p| p.size > 0));
         for (column, size) in (0_u8..).zip(SIZES) {
             let x = LEFT + f64::from(column) * (PANEL.0 + GAP.0);
             let y = TOP + f64::from(row) * (PANEL.1 + GAP.1);
             let _ = writeln!(svg, "<g transform=\"translate({x} {y})\">");
-            let here = |p: &&Point| of_chain(p) && p.scenario == scenario.name;
             let mut panel = Panel {
                 svg: &mut svg,
                 axes: &axes,
@@ -199,8 +199,8 @@ impl Panel<'_> {
             let x = self.axes.x(frames);
             let _ = writeln!(
                 self.svg,
-                "<path d=\"M{x:.1} 0v{height}\" stroke=\"#cc79a7\" stroke-dasharray=\"1 3\"/><text x=\"{:.1}\" y=\"12\" fill=\"#a0527d\">L{level}</text>",
-                x + 3.0
+                "<path d=\"M{x:.1} 0v{height}\" stroke=\"#cc79a7\" stroke-dasharray=\"1 3\"/><text x=\"{:.1}\" y=\"12\" text-anchor=\"end\" fill=\"#a0527d\">L{level}</text>",
+                x - 3.0
             );
         }
     }
