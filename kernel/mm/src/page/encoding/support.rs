@@ -48,7 +48,7 @@ pub enum Refusal {
     NoRoomForFolio,
     /// HVO: a frame mapped again starts with a second head that nobody tells from the first.
     FakeHeads,
-    /// HVO: struct pages straddle frames, so no two frames of tails are alike.
+    /// HVO: struct pages straddle frames, so a frame of tails differs from the next.
     Straddles,
     /// HVO: the memmap is in the direct map, where nothing can be remapped.
     NotRemappable,
@@ -69,7 +69,7 @@ impl Refusal {
                 "a frame mapped again would start with a second head, and this encoding does not tell it from the first"
             }
             Self::Straddles => {
-                "struct pages lie across the borders of frames, so no two frames of tails are alike"
+                "struct pages lie across the borders of frames, so one frame of tails cannot stand for the next"
             }
             Self::NotRemappable => {
                 "the memmap lies in the direct map, which has no entries of its own to point elsewhere"
