@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use ktest::{Outcome, Stop, check, check_eq};
 use mm::addr::{Order, PAGE_SIZE, PMD_SIZE, VirtAddr};
 use mm::machine::Machine;
-use mm::page::{Flags, Page};
+use mm::page::{Flags, Page, Record};
 use mm::rmap::{AddressSpace, FolioFields, Gfp, Gup, PageKind, Pages, Policy, VmError};
 use mm::vmemmap::HvoError;
 
@@ -191,7 +191,7 @@ fn pincount<M: Machine>(env: &Env<'_, M>, head: Page) -> u32 {
 }
 
 /// Every byte of the struct pages of an allocation, but for the head's reference count.
-fn records<M: Machine>(env: &Env<'_, M>, head: Page, order: Order) -> Vec<[u64; 8]> {
+fn records<M: Machine>(env: &Env<'_, M>, head: Page, order: Order) -> Vec<Record> {
     let record = |n| {
         let mut record = head.nth(n).record(env.m);
         if n == 0 {
