@@ -17,6 +17,7 @@
 
 mod access;
 mod fault;
+mod host;
 mod interrupts;
 pub mod limits;
 pub mod lookup;
@@ -26,6 +27,6 @@ mod shadow;
 mod window;
 mod world;
 
+pub use host::HostError;
 pub use machine::{Builder, Machine};
-pub use ram::HostError;
 pub use world::{World, WorldBuilder};

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::ram::HostError;
+use crate::host::HostError;
 
 /// The file that says how many, and can be written by root.
 #[doc(alias = "sysctl_max_map_count")]

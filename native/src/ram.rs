@@ -1,82 +1,31 @@
 //! RAM: a memfd, mapped once as a whole, which is the direct map.
-#![expect(unsafe_code, reason = "maps a file")]
 
-use std::os::fd::OwnedFd;
-use std::ptr;
+use std::os::fd::{AsFd, OwnedFd};
 
-use mm::addr::PhysAddr;
+use mm::addr::{PMD_SIZE, PhysAddr};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
-/// What the host did not give.
-#[derive(Debug, thiserror::Error)]
-pub enum HostError {
-    /// A system call failed.
-    #[error("{what}: {why}")]
-    Call {
-        /// What it was for.
-        what: &'static str,
-        /// The error.
-        why: rustix::io::Errno,
-    },
-    /// More mappings are needed than the host allows a process.
-    #[error(
-        "needs {needed} mappings, but a process may have {allowed}: as root, `echo {needed} > {}`, or describe less memory",
-        crate::limits::MAX_MAP_COUNT
-    )]
-    TooManyMappings {
-        /// Mappings.
-        needed: u64,
-        /// What the file says.
-        allowed: u64,
-    },
-}
-
-impl HostError {
-    pub(crate) const fn of(what: &'static str) -> impl Fn(rustix::io::Errno) -> Self {
-        move |why| Self::Call { what, why }
-    }
-}
-
-/// `bytes` as the size of something in this process.
-pub(crate) fn size(bytes: u64) -> usize {
-    usize::try_from(bytes).expect("a 64-bit process")
-}
+use crate::host::HostError;
+use crate::window::Window;
 
 /// The memory of the machine.
 #[derive(Debug)]
 pub(crate) struct Ram {
     fd: OwnedFd,
-    base: u64,
+    /// At a multiple of 2 MiB, so that the host can use pages of that size.
+    direct: Window,
     bytes: u64,
 }
 
 impl Ram {
-    /// `bytes` of RAM. The host gives frames when they are first touched, 512 at once if
-    /// `huge` and it can.
-    pub(crate) fn new(bytes: u64, huge: bool) -> Result<Self, HostError> {
+    /// `bytes` of RAM. The host gives frames when they are first touched.
+    pub(crate) fn new(bytes: u64) -> Result<Self, HostError> {
         let fd = memfd_create(c"tailfold", MemfdFlags::CLOEXEC)
             .map_err(HostError::of("memfd_create for RAM"))?;
         ftruncate(&fd, bytes).map_err(HostError::of("ftruncate of RAM"))?;
-        // SAFETY: a new mapping at an address that the host chooses.
-        let base = unsafe {
-            mmap(
-                ptr::null_mut(),
-                size(bytes),
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::SHARED | MapFlags::NORESERVE,
-                &fd,
-                0,
-            )
-        };
-        let base = base.map_err(HostError::of("mmap of RAM"))?.addr() as u64;
-        if huge {
-            let at = ptr::with_exposed_provenance_mut(size(base));
-            // SAFETY: our own new mapping, whose content the advice does not change. A host
-            // without huge pages refuses, and does without.
-            let _ = unsafe { madvise(at, size(bytes), Advice::LinuxHugepage) };
-        }
-        Ok(Self { fd, base, bytes })
+        let direct = Window::reserve(bytes, PMD_SIZE)?;
+        direct.map(direct.range().start.as_u64(), bytes, fd.as_fd(), 0, true)?;
+        Ok(Self { fd, direct, bytes })
     }
 
     pub(crate) const fn fd(&self) -> &OwnedFd {
@@ -95,19 +44,12 @@ impl Ram {
             "{at:?} is not RAM, which ends at {:#x}",
             self.bytes
         );
-        self.base + at.as_u64()
+        self.direct.range().start.as_u64() + at.as_u64()
     }
-}
 
-impl Drop for Ram {
-    fn drop(&mut self) {
-        // SAFETY: our own mapping, and nothing uses it any more.
-        let unmapped = unsafe {
-            munmap(
-                ptr::with_exposed_provenance_mut(size(self.base)),
-                size(self.bytes),
-            )
-        };
-        debug_assert!(unmapped.is_ok());
+    /// Has the host put each 2 MiB of the `bytes` from `at` on, which were all touched, on
+    /// a page of that size.
+    pub(crate) fn collapse(&self, at: PhysAddr, bytes: u64) -> Result<(), HostError> {
+        self.direct.collapse(self.direct(at, bytes), bytes)
     }
 }

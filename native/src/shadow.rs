@@ -10,7 +10,7 @@ use std::os::fd::BorrowedFd;
 use mm::addr::{PAGE_SIZE, VirtAddr};
 use mm::paging::{Entry, PteFlags};
 
-use crate::ram::HostError;
+use crate::host::HostError;
 use crate::window::Window;
 
 /// Where a run of addresses leads, and whether writes are allowed.

@@ -7,7 +7,7 @@ use std::ptr;
 use mm::addr::{VirtAddr, VirtRange};
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
-use crate::ram::{HostError, size};
+use crate::host::{HostError, size};
 
 /// Address space that is kept from everybody else: without rights where no RAM is mapped.
 #[derive(Debug)]
@@ -112,6 +112,23 @@ impl Window {
         mapped
             .map(|_| ())
             .map_err(HostError::of("mmap of RAM by a page table"))
+    }
+
+    /// Has the host put each 2 MiB of the `bytes` at `at`, which were all touched, on a page
+    /// of that size, whatever it is set to do by itself.
+    pub(crate) fn collapse(&self, at: u64, bytes: u64) -> Result<(), HostError> {
+        self.check(at, bytes);
+        // SAFETY: inside our own range; frames change places, not what is in them.
+        let refused =
+            unsafe { libc::madvise(pointer(self.host(at)), size(bytes), libc::MADV_COLLAPSE) };
+        if refused == 0 {
+            return Ok(());
+        }
+        let why = std::io::Error::last_os_error();
+        let why = rustix::io::Errno::from_io_error(&why).unwrap_or(rustix::io::Errno::INVAL);
+        Err(HostError::of("madvise(MADV_COLLAPSE) for a page of 2 MiB")(
+            why,
+        ))
     }
 
     /// Takes all rights from `bytes` at `at`.

@@ -7,9 +7,9 @@ use mm::page::Memmap;
 use mm::system::Mm;
 use suites::Env;
 
+use crate::host::HostError;
 use crate::limits::need_mappings;
 use crate::machine::{Builder, Machine};
-use crate::ram::HostError;
 
 /// How a [`World`] is put together.
 #[derive(Clone, Debug)]

@@ -2,9 +2,11 @@
 //!
 //! They are mapped by page tables of the machine's, as the kernel's own: by leaves of
 //! 2 MiB where nothing is folded, by 4 KiB entries where something is. Tails that share a
-//! frame share it in truth.
+//! frame share it in truth. Memory under a leaf of 2 MiB is put on one page of the host's,
+//! but for [`Mapping::Small`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 
 use mm::addr::{Order, PAGE_SIZE, PMD_SIZE, PUD_SIZE, Pfn, PhysAddr, VirtAddr};
 use mm::machine::Machine as _;
@@ -15,10 +17,11 @@ use mm::page::encoding::{
 };
 use mm::paging::{self, Level, PteFlags};
 
-use super::chase::{self, Chain, Chase, Pattern};
+use super::mapping::{Mapping, by_large_pages};
 use super::population::{Population, Span};
+use super::variant::Variant;
+use crate::host::{HostError, size};
 use crate::machine::Machine;
-use crate::ram::HostError;
 
 /// Address space for one memmap.
 const SLOT: u64 = 16 * PUD_SIZE;
@@ -35,70 +38,8 @@ pub(super) struct Space {
     /// Frames described, a power of two.
     frames: u64,
     descriptors: Option<PhysAddr>,
-}
-
-/// One memmap, and the loops that look pages up in it.
-#[derive(Clone, Debug)]
-pub(super) struct Variant {
-    pub(super) encoding: &'static str,
-    /// Size of a struct page in bytes.
-    pub(super) size: u64,
-    pub(super) hvo: bool,
-    pub(super) descriptor: bool,
-    pub(super) memmap: VirtAddr,
-    loops: [[Chase; 2]; 2],
-    /// The same lookup through the machine.
-    finds: fn(&Machine, VirtAddr) -> VirtAddr,
-}
-
-impl Variant {
-    fn of<E: Encoding, S: PageShape>(memmap: VirtAddr, hvo: bool, mixed: bool) -> Self {
-        let both = |pattern| Chain::ALL.map(|chain| chase::of::<E, S>(pattern, chain, mixed));
-        Self {
-            encoding: E::NAME,
-            size: S::SIZE,
-            hvo,
-            descriptor: E::DESCRIPTOR,
-            memmap,
-            loops: [both(Pattern::Sequential), both(Pattern::Random)],
-            finds: |m, page| E::folio::<S>(&|at| m.load64(at), page),
-        }
-    }
-
-    /// The loop alone.
-    pub(super) fn floor() -> Self {
-        let both = |pattern| Chain::ALL.map(|chain| chase::floor(pattern, chain));
-        Self {
-            encoding: "loop",
-            size: 0,
-            hvo: false,
-            descriptor: false,
-            memmap: VirtAddr::NULL,
-            loops: [both(Pattern::Sequential), both(Pattern::Random)],
-            finds: |_, page| page,
-        }
-    }
-
-    /// Encoding, size of struct page, and whether HVO is on.
-    pub(super) fn name(&self) -> String {
-        let hvo = if self.hvo { "+hvo" } else { "" };
-        match self.size {
-            0 => self.encoding.to_owned(),
-            size => format!("{}/{size}{hvo}", self.encoding),
-        }
-    }
-
-    /// Looks `lookups` pages up.
-    pub(super) fn run(
-        &self,
-        pattern: Pattern,
-        chain: Chain,
-        span: Span,
-        lookups: u64,
-        start: u64,
-    ) -> u64 {
-        self.loops[pattern as usize][chain as usize](self.memmap, span, lookups, start)
-    }
+    /// Why the host has no pages of 2 MiB for us, if so.
+    refused: Option<HostError>,
 }
 
 /// Entries that folding `frames` frames of memory makes, at most, with `S`.
@@ -110,14 +51,32 @@ impl Space {
     pub(super) fn new(population: Population, frames: u64) -> Result<Self, HostError> {
         // What is not touched costs nothing.
         let ram = 64 * PUD_SIZE;
-        Ok(Self {
-            m: Machine::builder().ram(ram).huge(true).build()?,
+        let mut space = Self {
+            m: Machine::builder().ram(ram).build()?,
             next: Pfn::new(512),
             slots: 0,
             population,
             frames,
             descriptors: None,
-        })
+            refused: None,
+        };
+        let trial = space.take(PMD_SIZE);
+        space.m.fill_words(trial, 0, PMD_SIZE / 8);
+        space.refused = space.m.collapse(trial, PMD_SIZE).err();
+        Ok(space)
+    }
+
+    /// Why the host has no pages of 2 MiB for us, if so.
+    pub(super) const fn refused(&self) -> Option<&HostError> {
+        self.refused.as_ref()
+    }
+
+    /// Puts what a leaf of 2 MiB maps on one page of the host's. That it did so is seen by
+    /// [`Space::mapped_large`], which is asked in any case.
+    fn collapse(&self, at: PhysAddr) {
+        if self.refused.is_none() {
+            let _ = self.m.collapse(at, PMD_SIZE);
+        }
     }
 
     /// `bytes` of RAM that nobody has, at a multiple of 2 MiB; all zero.
@@ -146,8 +105,13 @@ impl Space {
             Some(base) => base,
             None => {
                 let count = self.population.folios(self.frames).count() as u64;
-                let base = self.take(count * DESCRIPTOR);
-                self.m.fill_words(base, 0, count * DESCRIPTOR / 8);
+                // To the last leaf's end: the kernel's direct map is of 2 MiB, too.
+                let bytes = (count * DESCRIPTOR).next_multiple_of(PMD_SIZE);
+                let base = self.take(bytes);
+                self.m.fill_words(base, 0, bytes / 8);
+                for at in (0..bytes).step_by(size(PMD_SIZE)) {
+                    self.collapse(base.offset(at));
+                }
                 *self.descriptors.insert(base)
             }
         };
@@ -156,7 +120,8 @@ impl Space {
 
     /// Makes the memmap for `E` and `S`; `None` if there is none, or no HVO that would
     /// change anything in it.
-    pub(super) fn build<E: Encoding, S: PageShape>(&mut self, hvo: bool) -> Option<Variant> {
+    pub(super) fn build<E: Encoding, S: PageShape>(&mut self, mapping: Mapping) -> Option<Variant> {
+        let hvo = mapping == Mapping::Folded;
         let support = support::<E, S>(MemoryModel::SparsememVmemmap).ok()?;
         let sharing = if hvo { Some(support.hvo.ok()?) } else { None };
         let folds = |order| sharing.is_some() && order >= Support::hvo_min_order::<S>();
@@ -194,10 +159,11 @@ impl Space {
                 self.write::<E, S>(at, &block, 0, order.pages());
             }
         }
-        self.map_all(&layout, bytes);
+        let leaves = self.map_all(&layout, bytes, mapping);
         Some(Variant::of::<E, S>(
             memmap,
-            hvo,
+            leaves,
+            mapping,
             self.population == Population::Mixed,
         ))
     }
@@ -256,7 +222,10 @@ impl Space {
         }
     }
 
-    fn map_all(&mut self, layout: &Layout, bytes: u64) {
+    /// Maps the memmap; how many bytes of it by pages of 2 MiB that are the host's, too.
+    fn map_all(&mut self, layout: &Layout, bytes: u64, mapping: Mapping) -> u64 {
+        let large = mapping != Mapping::Small && self.refused.is_none();
+        let mut leaves = 0;
         let step = PMD_SIZE / PAGE_SIZE;
         for slot in 0..bytes.div_ceil(PMD_SIZE) {
             let at = layout.memmap.offset(slot * PMD_SIZE);
@@ -264,6 +233,10 @@ impl Space {
             let numbers = slot * step..(slot + 1) * step;
             if layout.frames.range(numbers.clone()).next().is_none() {
                 self.map(at, own, Level::Pmd, PteFlags::KERNEL);
+                if large {
+                    self.collapse(own);
+                    leaves += PMD_SIZE;
+                }
                 continue;
             }
             for (n, number) in (0..).zip(numbers) {
@@ -277,6 +250,14 @@ impl Space {
                 );
             }
         }
+        leaves
+    }
+
+    /// Bytes of each memmap in `variants` that the host maps by pages of 2 MiB now: of
+    /// those that were touched.
+    pub(super) fn mapped_large(&self, variants: &[Variant]) -> io::Result<Vec<u64>> {
+        let range = |variant: &Variant| variant.memmap.range(self.frames * variant.size);
+        by_large_pages(&variants.iter().map(range).collect::<Vec<_>>())
     }
 
     /// Looks up every page by `variant`; how many.
@@ -317,7 +298,7 @@ impl Space {
         let mut seen = BTreeSet::new();
         for range in self.population.ranges(span) {
             let length = range.pages() * variant.size;
-            if !variant.hvo {
+            if variant.mapping != Mapping::Folded {
                 bytes += length;
                 continue;
             }

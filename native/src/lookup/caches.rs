@@ -37,32 +37,6 @@ impl Host {
     }
 }
 
-/// Whether the host maps the machine's RAM by huge pages of its own, so that a leaf of
-/// 2 MiB is one translation of the processor's; in words.
-pub(super) fn huge_pages() -> String {
-    let rollup = fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
-    let kib = |name: &str| -> u64 {
-        let line = rollup.lines().find_map(|line| line.strip_prefix(name));
-        let value = line.and_then(|line| line.trim().strip_suffix("kB"));
-        value
-            .and_then(|value| value.trim().parse().ok())
-            .unwrap_or(0)
-    };
-    match kib("ShmemPmdMapped:") {
-        0 => format!(
-            "the host maps all memory by 4 KiB pages, leaves of 2 MiB too ({SHMEM_ENABLED} can say `advise`): HVO on costs no TLB misses that HVO off does not have"
-        ),
-        huge => format!(
-            "the host maps {} of {} MiB by 2 MiB pages",
-            huge >> 10,
-            kib("Rss:") >> 10
-        ),
-    }
-}
-
-/// Who may have huge pages for a memfd.
-const SHMEM_ENABLED: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
-
 fn cache(index: u32) -> Option<(u64, u64)> {
     let folder = format!("/sys/devices/system/cpu/cpu0/cache/index{index}");
     let read = |file| {

@@ -5,14 +5,15 @@ use std::hint::black_box;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::build::Variant;
-use super::caches::{Host, huge_pages};
+use super::caches::Host;
 use super::chase::Chain;
 use super::counters::{Counters, Misses};
+use super::mapping::Mapping;
 use super::population::Span;
 use super::scenario::Scenario;
+use super::variant::Variant;
 use super::variants::Bench;
-use crate::ram::HostError;
+use crate::host::HostError;
 
 /// How much is measured.
 #[derive(Clone, Debug)]
@@ -66,8 +67,8 @@ pub struct Point {
     pub encoding: &'static str,
     /// Bytes of a struct page.
     pub size: u64,
-    /// Whether tails share frames.
-    pub hvo: bool,
+    /// What maps the memmap.
+    pub mapping: Mapping,
     /// Frames whose pages are looked up.
     pub frames: u64,
     /// Bytes of memmap and descriptors that this reaches.
@@ -123,7 +124,10 @@ pub fn measure(
                 run.all(&mut counters, &mut points);
             }
         }
-        tell(&huge_pages());
+        match bench.large_pages() {
+            Ok(text) => tell(&text),
+            Err(text) => tell(&format!("NOT AS IN A KERNEL: {text}")),
+        }
         scenarios = later;
     }
     Ok(points)
@@ -166,7 +170,9 @@ impl Run<'_> {
             for turn in 0..variants.len() {
                 let n = (turn + sample) % variants.len();
                 self.warm(&variants[n], span, self.warming(frames));
-                let start = (sample as u64 + 1) << 32;
+                // Its own: descriptors, which all have in common, must not be in the caches
+                // because the one before looked up the same pages.
+                let start = ((sample * variants.len() + turn) as u64 + 1) << 32;
                 let work = || self.sample(&variants[n], span, start);
                 let (ns, counted) = match counters {
                     Some(counters) => {
@@ -187,7 +193,7 @@ impl Run<'_> {
             chain: self.chain,
             encoding: variant.encoding,
             size: variant.size,
-            hvo: variant.hvo,
+            mapping: variant.mapping,
             frames,
             touched: self.bench.space().touched(variant, span),
             ns: Spread::of(times),

@@ -9,15 +9,18 @@ mod build;
 mod caches;
 mod chase;
 mod counters;
+mod mapping;
 mod measure;
 mod plot;
 mod population;
 mod report;
 mod scenario;
+mod variant;
 mod variants;
 
 pub use caches::Host;
 pub use chase::{Chain, Pattern};
+pub use mapping::Mapping;
 pub use measure::{Point, Settings, Spread, measure};
 pub use plot::plot;
 pub use population::Population;

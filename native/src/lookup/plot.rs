@@ -1,10 +1,12 @@
 //! The numbers as a picture: a grid of panels, a row for each scenario, a column for each
-//! size of struct page; in a panel a line for each encoding, dashed where HVO is on.
+//! size of struct page; in a panel a line for each encoding, dashed where HVO is on, and
+//! dotted where HVO is off and the memmap is mapped by 4 KiB pages nevertheless.
 
 use std::fmt::Write as _;
 
 use super::caches::Host;
 use super::chase::Chain;
+use super::mapping::Mapping;
 use super::measure::Point;
 use super::report::memory;
 use super::scenario::Scenario;
@@ -125,6 +127,7 @@ fn heading(svg: &mut String, chain: Chain, host: &Host) {
         .chain([
             ("HVO off", "#555555", ""),
             ("HVO on", "#555555", DASHES),
+            ("HVO off, by 4 KiB pages", "#555555", DOTS),
             ("pointer/64, HVO off, for comparison", "#bbbbbb", "2 2"),
         ]);
     let mut x = LEFT;
@@ -146,6 +149,7 @@ fn heading(svg: &mut String, chain: Chain, host: &Host) {
 }
 
 const DASHES: &str = "6 4";
+const DOTS: &str = "1.5 2.5";
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
@@ -207,16 +211,19 @@ impl Panel<'_> {
 
     fn lines(&mut self) {
         if self.size != 64 {
-            self.line("pointer", 64, false, "#bbbbbb", "2 2");
+            for unfolded in [Mapping::Large, Mapping::Small] {
+                self.line("pointer", 64, unfolded, "#bbbbbb", "2 2");
+            }
         }
         for (encoding, colour) in COLOURS {
-            self.line(encoding, self.size, false, colour, "");
-            self.line(encoding, self.size, true, colour, DASHES);
+            self.line(encoding, self.size, Mapping::Large, colour, "");
+            self.line(encoding, self.size, Mapping::Small, colour, DOTS);
+            self.line(encoding, self.size, Mapping::Folded, colour, DASHES);
         }
     }
 
-    fn line(&mut self, encoding: &str, size: u64, hvo: bool, colour: &str, dashes: &str) {
-        let own = |p: &&&Point| p.encoding == encoding && p.size == size && p.hvo == hvo;
+    fn line(&mut self, encoding: &str, size: u64, mapping: Mapping, colour: &str, dashes: &str) {
+        let own = |p: &&&Point| p.encoding == encoding && p.size == size && p.mapping == mapping;
         let mut path = String::new();
         for p in self.points.iter().filter(own) {
             let command = if path.is_empty() { 'M' } else { 'L' };

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::chase::Chain;
+use super::mapping::Mapping;
 use super::measure::Point;
 use super::scenario::Scenario;
 
@@ -10,7 +11,7 @@ use super::scenario::Scenario;
 #[must_use]
 pub fn csv(points: &[Point]) -> String {
     let mut text = String::from(
-        "scenario,chain,encoding,struct_page_bytes,hvo,frames,touched_bytes,ns_min,ns_lower_quartile,ns_median,ns_upper_quartile,cache_misses,dtlb_misses\n",
+        "scenario,chain,encoding,struct_page_bytes,mapping,frames,touched_bytes,ns_min,ns_lower_quartile,ns_median,ns_upper_quartile,cache_misses,dtlb_misses\n",
     );
     for p in points {
         let misses = p.misses.map_or(String::from(","), |[cache, dtlb]| {
@@ -23,7 +24,7 @@ pub fn csv(points: &[Point]) -> String {
             p.chain.name(),
             p.encoding,
             p.size,
-            u8::from(p.hvo),
+            p.mapping.name(),
             p.frames,
             p.touched,
             p.ns.min,
@@ -94,7 +95,7 @@ fn table(text: &mut String, scenario: &Scenario, chain: Chain, points: &[&Point]
     let _ = writeln!(text, "\n|---|--:|{}", "--:|".repeat(columns.len()));
     for largest in points.iter().filter(|p| p.frames == sizes[last]) {
         let same = |p: &&&Point| {
-            (p.encoding, p.size, p.hvo) == (largest.encoding, largest.size, largest.hvo)
+            (p.encoding, p.size, p.mapping) == (largest.encoding, largest.size, largest.mapping)
         };
         let _ = write!(text, "| {} | {} |", name(largest), bytes(largest.touched));
         for column in &columns {
@@ -112,9 +113,13 @@ fn table(text: &mut String, scenario: &Scenario, chain: Chain, points: &[&Point]
 }
 
 fn name(p: &Point) -> String {
-    let hvo = if p.hvo { " HVO" } else { "" };
+    let mapping = match p.mapping {
+        Mapping::Large => "",
+        Mapping::Small => ", by 4 KiB",
+        Mapping::Folded => " HVO",
+    };
     match p.size {
         0 => String::from("the loop alone"),
-        size => format!("{}/{size}{hvo}", p.encoding),
+        size => format!("{}/{size}{mapping}", p.encoding),
     }
 }

@@ -7,7 +7,8 @@ use mm::page::STRUCT_PAGE_SIZE;
 
 use super::{Cpu, FailPlans, Machine, Mapped, Shared};
 use crate::fault;
-use crate::ram::{HostError, Ram};
+use crate::host::HostError;
+use crate::ram::Ram;
 use crate::window::Window;
 
 /// What one entry of the top-level table covers, and the size of the scratch window.
@@ -23,7 +24,6 @@ const KERNEL_BYTES: u64 = 4 << 40;
 pub struct Builder {
     ram: u64,
     cpus: usize,
-    huge: bool,
     echo: bool,
 }
 
@@ -32,7 +32,6 @@ impl Builder {
         Self {
             ram: 1 << 30,
             cpus: 1,
-            huge: false,
             echo: false,
         }
     }
@@ -53,14 +52,6 @@ impl Builder {
         self
     }
 
-    /// Asks the host for huge pages of its own under RAM, so that a leaf of 2 MiB can be
-    /// one translation of the processor's, too.
-    #[must_use]
-    pub const fn huge(mut self, yes: bool) -> Self {
-        self.huge = yes;
-        self
-    }
-
     /// Whether the kernel log goes to standard error as it is written.
     #[must_use]
     pub const fn echo(mut self, yes: bool) -> Self {
@@ -77,7 +68,7 @@ impl Builder {
         let largest = (Order::MAX.pages() * STRUCT_PAGE_SIZE).next_power_of_two();
         let memmap = (frames * STRUCT_PAGE_SIZE).next_multiple_of(largest);
         let shared = Arc::new(Shared {
-            ram: Ram::new(frames * PAGE_SIZE, self.huge)?,
+            ram: Ram::new(frames * PAGE_SIZE)?,
             root: Pfn::new(0),
             vmemmap: Mapped::new(Window::reserve(memmap, largest)?),
             scratch: Mapped::new(Window::reserve(SCRATCH, SCRATCH)?),

@@ -10,8 +10,8 @@ use mm::machine::{FailPoint, Fault, IrqState, Level, Machine as Door, Probe, Tlb
 
 use super::{Machine, THIS_CPU};
 use crate::access;
+use crate::host::HostError;
 use crate::interrupts::{LIMIT, lock};
-use crate::ram::HostError;
 
 fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);

@@ -17,8 +17,9 @@ pub use builder::Builder;
 
 use crate::access;
 use crate::fault;
+use crate::host::HostError;
 use crate::interrupts::{Interrupts, lock};
-use crate::ram::{HostError, Ram};
+use crate::ram::Ram;
 use crate::shadow::{Place, Shadow, Touch, Walk};
 use crate::window::Window;
 
@@ -273,6 +274,20 @@ impl Machine {
     #[doc(alias = "phys_to_virt")]
     pub fn direct_map(&self, at: PhysAddr) -> VirtAddr {
         VirtAddr::new(self.0.ram.direct(at, 1))
+    }
+
+    /// Has the host put each 2 MiB of the `bytes` from `at` on, which must all have been
+    /// written, on a page of that size: a leaf that maps it is one translation of the
+    /// processor's, too.
+    ///
+    /// # Errors
+    /// [`HostError`] if it does not do that, or has no such page left.
+    ///
+    /// # Panics
+    /// If they are no RAM.
+    #[doc(alias = "MADV_COLLAPSE")]
+    pub fn collapse(&self, at: PhysAddr, bytes: u64) -> Result<(), HostError> {
+        self.0.ram.collapse(at, bytes)
     }
 
     /// Moves `cpu` to `node`.
