@@ -19,8 +19,8 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// Suites that hold for every layout, or skip with the reason. The long ones are left to
 /// the usual kernel.
 const SUITES: &str = "memory_map:*,buddy:*,paging:*,vmemmap:*,vmemmap_audit:*,compound_info:*,\
-    layout:*,hvo:*,hvo_faults:*,hvo_orders:*,hugetlb:*,gigantic_demote:*,smp_churn:one_table,\
-    smp_locks:*";
+    layout:*,hvo:*,hvo_faults:*,hvo_orders:*,hugetlb:*,gigantic_demote:*,hwpoison:*,smp_churn:one_table,\
+    smp_churn:nobody_sees_freed_frames,smp_locks:*";
 
 /// A layout, and what must be seen there.
 struct Other {
@@ -37,7 +37,11 @@ const OTHERS: [Other; 4] = [
     Other {
         name: "pointer-64",
         size: 64,
-        must_pass: &["layout:folds_or_refuses", "hugetlb:mixed_churn_until_full"],
+        must_pass: &[
+            "layout:folds_or_refuses",
+            "hugetlb:mixed_churn_until_full",
+            "vmemmap_audit:finds_nothing",
+        ],
         must_skip: &["hvo:twice_is_refused"],
     },
     Other {
@@ -46,6 +50,7 @@ const OTHERS: [Other; 4] = [
         must_pass: &[
             "layout:frames_are_alike_where_it_says",
             "vmemmap:round_trips",
+            "vmemmap_audit:finds_nothing",
         ],
         must_skip: &["hvo:twice_is_refused", "vmemmap:is_mapped_by_leaves"],
     },

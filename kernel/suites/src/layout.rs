@@ -85,9 +85,9 @@ pub fn folds_or_refuses<M: Machine>(env: &Env<'_, M>) -> Outcome {
     env.same_as(&before)
 }
 
-/// Where the head's frame is all of a folio's memmap, every frame of tails starts with a
-/// struct page that has the head's flags, type and count; it is a tail all the same.
-/// Elsewhere no tail has anything of its head.
+/// Where the head's frame is all of a folio's memmap, every frame of tails starts with
+/// struct pages that have the head's flags, type and count, and what the first tails keep
+/// for the folio; they are tails all the same. Elsewhere no tail has anything of that.
 pub fn tails_show_the_head_or_not<M: Machine>(env: &Env<'_, M>) -> Outcome {
     let order = Order::PMD;
     let head = env.compound(order)?;
@@ -101,6 +101,10 @@ pub fn tails_show_the_head_or_not<M: Machine>(env: &Env<'_, M>) -> Outcome {
         fake.flags(env.m).contains(page::Flags::HEAD),
         fake.ref_count(env.m),
     );
+    // Behind it: the first tail, which has the order.
+    let (second, order_shown) = (fake.nth(1), u64::from(order.get()));
+    let private = second.private(env.m);
+    let next = (second.is_tail(env.m), second.compound_head(env.m));
     let seen = (fake.is_tail(env.m), fake.is_head(env.m));
     let home = page::page_folio(env.m, fake);
     let got = page::folio_try_get(env.m, fake);
@@ -115,6 +119,8 @@ pub fn tails_show_the_head_or_not<M: Machine>(env: &Env<'_, M>) -> Outcome {
         (fakes, if fakes { 3 } else { 0 }),
         "head flag and count"
     );
+    check_eq!(private, if fakes { order_shown } else { 0 }, "order");
+    check_eq!(next, (true, head), "the tail behind");
     check_eq!(seen, (true, false), "tail, head");
     check_eq!(home, Some(head));
     check!(!got, "a reference on a tail");

@@ -47,7 +47,7 @@ const FOLD: &[&str] = &[
     "smp_readers",
     "smp_tlb:one_round_per_batch",
     "vmemmap:order_bounds",
-    "vmemmap_audit",
+    "vmemmap_audit:notices_damage",
 ];
 
 /// Those about tails that folios share, and what follows from it: demotion in place,
@@ -56,7 +56,6 @@ const SHARE: &[&str] = &[
     "gigantic_demote:failures_change_nothing",
     "gigantic_demote:round_trip",
     "gigantic_demote:switch_and_demote",
-    "hwpoison",
     "hvo:tails_are_shared",
     "smp_churn:one_shared_tail",
     "smp_readers",

@@ -8,7 +8,7 @@ use ktest::{Outcome, check, fail, skip};
 use mm::addr::{Order, PAGE_SIZE, Pfn};
 use mm::audit::{self, Check, Report};
 use mm::machine::{Level, Machine};
-use mm::page::Flags;
+use mm::page::{self, Flags};
 use mm::paging::{self, Pte, PteFlags};
 
 use crate::Env;
@@ -30,7 +30,7 @@ pub fn run<M: Machine>(env: &Env<'_, M>) -> Result<Report, ktest::Stop> {
 }
 
 /// Tables, struct pages, free lists and the ledger agree, whatever the cases
-/// before left behind, and with some blocks folded.
+/// before left behind, and with some compound pages, folded if this build can.
 pub fn finds_nothing<M: Machine>(env: &Env<'_, M>) -> Outcome {
     let report = run(env)?;
     check!(report.is_ok(), "{report}");
@@ -39,7 +39,9 @@ pub fn finds_nothing<M: Machine>(env: &Env<'_, M>) -> Outcome {
         let Ok(head) = env.compound(order) else {
             continue;
         };
-        env.fold(head, order)?;
+        if page::HVO.is_ok() {
+            env.fold(head, order)?;
+        }
         heads.push((head, order));
     }
     let report = run(env);

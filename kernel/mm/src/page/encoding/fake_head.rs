@@ -21,7 +21,14 @@ fn fixed<S: PageShape>(load: &impl Fn(VirtAddr) -> u64, page: VirtAddr) -> VirtA
     }
     let flags = Flags::from_raw(load(page.offset(S::FLAGS.unwrap_or(0))));
     if !flags.contains(Flags::HEAD) {
-        return page;
+        // The frame may have shown the head when the word was loaded, and since then have
+        // been unfolded.
+        let again = word::<S>(load, page);
+        return if again & TAIL != 0 {
+            VirtAddr::trusted(again - TAIL)
+        } else {
+            page
+        };
     }
     // The page behind a head is in the same frame, and a tail.
     let next = word::<S>(load, page.offset(S::SIZE));
@@ -44,7 +51,7 @@ impl Encoding for FakeHead {
 
     #[inline(always)]
     fn is_tail<S: PageShape>(load: &impl Fn(VirtAddr) -> u64, page: VirtAddr) -> bool {
-        word::<S>(load, page) & TAIL != 0 || fixed::<S>(load, page) != page
+        Self::folio::<S>(load, page) != page
     }
 
     #[inline(always)]

@@ -108,6 +108,33 @@ fn a_fake_head_is_told_from_the_head() {
     }
 }
 
+/// Another CPU folds or unfolds between any two loads of a lookup: the answer is the same.
+#[test]
+fn lookups_survive_folding_between_loads() {
+    use core::cell::Cell;
+    let order = Order::of(9);
+    let mut memory = Memory::default();
+    memory.folio::<FakeHead, Bytes64>(BASE, order, DESCRIPTOR);
+    let unfolded = memory.load();
+    let folded = |at: VirtAddr| unfolded(VirtAddr::new(BASE + (at.as_u64() - BASE) % 4096));
+    for n in 0..order.pages() {
+        let page = VirtAddr::new(BASE + n * 64);
+        for (switch, folds) in (0..5).flat_map(|at| [(at, false), (at, true)]) {
+            let loads = Cell::new(0);
+            let load = |at| {
+                loads.set(loads.get() + 1);
+                if (loads.get() > switch) == folds {
+                    folded(at)
+                } else {
+                    unfolded(at)
+                }
+            };
+            let found = FakeHead::folio::<Bytes64>(&load, page).as_u64();
+            assert_eq!(found, BASE, "page {n}, change after load {switch}");
+        }
+    }
+}
+
 /// A list link in the word is no tail for any encoding that shares the bytes.
 #[test]
 fn a_link_is_no_tail() {
