@@ -5,9 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr;
 
 use mm::addr::{VirtAddr, VirtRange};
+use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
 use crate::host::{HostError, size};
+
+/// How often the host is asked for a large page while it says that a frame is busy.
+const COLLAPSE_TRIES: u32 = 100;
 
 /// Address space that is kept from everybody else: without rights where no RAM is mapped.
 #[derive(Debug)]
@@ -118,16 +122,22 @@ impl Window {
     /// of that size, whatever it is set to do by itself.
     pub(crate) fn collapse(&self, at: u64, bytes: u64) -> Result<(), HostError> {
         self.check(at, bytes);
-        // SAFETY: inside our own range; frames change places, not what is in them.
-        let refused =
-            unsafe { libc::madvise(pointer(self.host(at)), size(bytes), libc::MADV_COLLAPSE) };
-        if refused == 0 {
-            return Ok(());
+        let mut refused = Errno::AGAIN;
+        for _ in 0..COLLAPSE_TRIES {
+            // SAFETY: inside our own range; frames change places, not what is in them.
+            let done =
+                unsafe { libc::madvise(pointer(self.host(at)), size(bytes), libc::MADV_COLLAPSE) };
+            if done == 0 {
+                return Ok(());
+            }
+            let why = std::io::Error::last_os_error();
+            refused = Errno::from_io_error(&why).unwrap_or(Errno::INVAL);
+            if refused != Errno::AGAIN {
+                break;
+            }
         }
-        let why = std::io::Error::last_os_error();
-        let why = rustix::io::Errno::from_io_error(&why).unwrap_or(rustix::io::Errno::INVAL);
-        Err(HostError::of("madvise(MADV_COLLAPSE) for a page of 2 MiB")(
-            why,
+        Err(HostError::of("madvise(MADV_COLLAPSE) for pages of 2 MiB")(
+            refused,
         ))
     }
 

@@ -40,6 +40,7 @@ pub(super) struct Space {
     descriptors: Option<PhysAddr>,
     /// Why the host has no pages of 2 MiB for us, if so.
     refused: Option<HostError>,
+    missed: Option<HostError>,
 }
 
 /// Entries that folding `frames` frames of memory makes, at most, with `S`.
@@ -59,6 +60,7 @@ impl Space {
             frames,
             descriptors: None,
             refused: None,
+            missed: None,
         };
         let trial = space.take(PMD_SIZE);
         space.m.fill_words(trial, 0, PMD_SIZE / 8);
@@ -71,11 +73,18 @@ impl Space {
         self.refused.as_ref()
     }
 
-    /// Puts what a leaf of 2 MiB maps on one page of the host's. That it did so is seen by
-    /// [`Space::mapped_large`], which is asked in any case.
-    fn collapse(&self, at: PhysAddr) {
-        if self.refused.is_none() {
-            let _ = self.m.collapse(at, PMD_SIZE);
+    /// The last page of 2 MiB that the host did not give, although it has some.
+    pub(super) const fn missed(&self) -> Option<&HostError> {
+        self.missed.as_ref()
+    }
+
+    /// Puts what a leaf of 2 MiB maps on one page of the host's. Whether it did so is asked
+    /// of the host afterwards, see [`Space::mapped_large`].
+    fn collapse(&mut self, at: PhysAddr) {
+        if self.refused.is_none()
+            && let Err(why) = self.m.collapse(at, PMD_SIZE)
+        {
+            self.missed = Some(why);
         }
     }
 

@@ -142,6 +142,8 @@ impl Bench {
                 format!("{name}: {} of {wanted} MiB", bytes >> 20)
             })
             .collect();
+        let missed = self.space.missed();
+        let missed = missed.map_or(String::new(), |why| format!(" ({why})"));
         if wrong.is_empty() {
             let all = mapped.iter().sum::<u64>() >> 20;
             Ok(format!(
@@ -149,7 +151,7 @@ impl Bench {
             ))
         } else {
             Err(format!(
-                "not mapped by 2 MiB pages as their tables say: {}",
+                "not mapped by 2 MiB pages as their tables say: {}{missed}",
                 wrong.join(", ")
             ))
         }
