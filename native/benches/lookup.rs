@@ -28,10 +28,10 @@ fn lookups(c: &mut Criterion) {
                 let mut group = c.benchmark_group(title);
                 for (n, name) in names.iter().enumerate() {
                     group.bench_function(BenchmarkId::from_parameter(name), |b| {
-                        bench.run(n, scenario.pattern, Chain::Independent, frames, frames);
+                        bench.run(n, scenario.pattern, Chain::Independent, frames, frames, 0);
                         b.iter_custom(|lookups| {
                             let from = Instant::now();
-                            bench.run(n, scenario.pattern, chain, frames, lookups);
+                            bench.run(n, scenario.pattern, chain, frames, lookups, 1);
                             from.elapsed()
                         });
                     });

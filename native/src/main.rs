@@ -110,15 +110,15 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 fn lookup(arguments: &Lookup) -> anyhow::Result<()> {
     let settings = settings(arguments)?;
     let host = Host::read();
-    let points = measure(&settings, &host, &mut |line| eprintln!("{line}"))?;
+    let measured = measure(&settings, &host, &mut |line| eprintln!("{line}"))?;
     println!("{}; caches {:?}", host.model, host.caches);
-    print!("{}", tables(&points, &settings.scenarios));
-    let svg = |chain| plot(&points, &settings.scenarios, chain, &host);
+    print!("{}", tables(&measured, &settings.scenarios));
+    let svg = |chain| plot(&measured, &settings.scenarios, chain, &host);
     write(&arguments.svg, &svg(Chain::Dependent))?;
     let beside = |end: &str| {
         let stem = arguments.svg.with_extension("");
         PathBuf::from(format!("{}{end}", stem.display()))
     };
     write(&beside("-independent.svg"), &svg(Chain::Independent))?;
-    write(&beside(".csv"), &csv(&points))
+    write(&beside(".csv"), &csv(&measured.points))
 }

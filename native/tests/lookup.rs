@@ -1,6 +1,9 @@
 //! The memmaps that are measured are right.
 
-use native::lookup::{Bench, Chain, Pattern, Population};
+use native::lookup::{
+    Bench, Chain, Host, Mapping, Measured, Pattern, Point, Population, Scenario, Spread, plot,
+    spread, tables,
+};
 
 #[test]
 fn every_page_leads_to_its_folio_by_every_way() {
@@ -33,12 +36,18 @@ fn every_page_leads_to_its_folio_by_every_way() {
 
 #[test]
 fn loops_read_what_they_are_given() {
-    let bench = Bench::new(Population::Mixed, Bench::MIN_GIB).unwrap_or_else(|why| panic!("{why}"));
-    for n in 0..bench.names().count() {
-        for pattern in [Pattern::Sequential, Pattern::Random] {
-            for chain in Chain::ALL {
-                bench.run(n, pattern, chain, 256, 1000);
-                bench.run(n, pattern, chain, Bench::MIN_GIB << 18, 1000);
+    for population in [Population::Large, Population::Mixed] {
+        let bench = Bench::new(population, Bench::MIN_GIB).unwrap_or_else(|why| panic!("{why}"));
+        for (n, name) in bench.names().enumerate() {
+            for pattern in [Pattern::Sequential, Pattern::Random] {
+                for frames in [256, Bench::MIN_GIB << 18] {
+                    let sum = bench.sum(n, pattern, frames, 1000, 5);
+                    assert_ne!(sum, 0, "{name}: all folios have flags");
+                    for chain in Chain::ALL {
+                        let found = bench.run(n, pattern, chain, frames, 1000, 5);
+                        assert_eq!(found, sum, "{name}, {pattern:?}, {chain:?}, {frames}");
+                    }
+                }
             }
         }
     }
@@ -64,8 +73,82 @@ fn leaves_are_large_pages_of_the_hosts_or_it_is_said() {
         assert!(text.contains("mask/64: 0 of 64 MiB"), "{text}");
         let frames = Bench::MIN_GIB << 18;
         for n in 0..names.len() {
-            bench.run(n, Pattern::Sequential, Chain::Independent, frames, frames);
+            bench.run(
+                n,
+                Pattern::Sequential,
+                Chain::Independent,
+                frames,
+                frames,
+                0,
+            );
         }
         assert_eq!(bench.large_pages().map(drop), Ok(()), "{population:?}");
+    }
+}
+
+fn point(scenario: &Scenario, encoding: &'static str, frames: u64, median: f64) -> Point {
+    Point {
+        scenario: scenario.name,
+        chain: Chain::Dependent,
+        encoding,
+        size: 64,
+        mapping: Mapping::Large,
+        frames,
+        touched: frames * 64,
+        ns: Spread {
+            min: median,
+            lower: median,
+            median,
+            upper: median,
+        },
+        misses: None,
+    }
+}
+
+#[test]
+fn reports_say_what_is_chance_and_what_maps_the_memmaps() {
+    let scenario = Scenario::ALL[0];
+    let mut measured = Measured {
+        points: vec![
+            point(&scenario, "pointer", 256, 2.0),
+            point(&scenario, "pointer again", 256, 2.1),
+            point(&scenario, "pointer", 512, 5.0),
+            point(&scenario, "pointer again", 512, 4.0),
+            point(&scenario, "mask", 512, 50.0),
+        ],
+        mapped: vec![
+            (Population::Single, Ok(String::from("9 MiB of memmaps"))),
+            (Population::Large, Err(String::from("7 of 8 MiB"))),
+        ],
+    };
+    assert_eq!(
+        spread(&measured.points, &scenario, Chain::Dependent),
+        Some(1.25)
+    );
+    assert_eq!(
+        spread(&measured.points, &scenario, Chain::Independent),
+        None
+    );
+    let host = Host {
+        model: String::from("none"),
+        caches: Vec::new(),
+    };
+    let texts = |measured: &Measured| {
+        let picture = plot(measured, &[scenario], Chain::Dependent, &host);
+        [tables(measured, &[scenario]), picture]
+    };
+    for text in texts(&measured) {
+        for wanted in [
+            "two identical memmaps differ by up to 25 %",
+            "Single: 9 MiB of memmaps",
+            "NOT AS IN A KERNEL, Large folios: 7 of 8 MiB",
+            "Descriptors lie densely in pfn order",
+        ] {
+            assert!(text.contains(wanted), "{wanted}: {text}");
+        }
+    }
+    measured.points.retain(|p| p.encoding != "pointer again");
+    for text in texts(&measured) {
+        assert!(text.contains("no memmap was measured twice"), "{text}");
     }
 }

@@ -5,8 +5,7 @@
 //! frame share it in truth. Memory under a leaf of 2 MiB is put on one page of the host's,
 //! but for [`Mapping::Small`].
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::collections::BTreeMap;
 
 use mm::addr::{Order, PAGE_SIZE, PMD_SIZE, PUD_SIZE, Pfn, PhysAddr, VirtAddr};
 use mm::machine::Machine as _;
@@ -17,8 +16,8 @@ use mm::page::encoding::{
 };
 use mm::paging::{self, Level, PteFlags};
 
-use super::mapping::{Mapping, by_large_pages};
-use super::population::{Population, Span};
+use super::mapping::Mapping;
+use super::population::Population;
 use super::variant::Variant;
 use crate::host::{HostError, size};
 use crate::machine::Machine;
@@ -31,16 +30,29 @@ pub(super) const DESCRIPTOR: u64 = Kind::Folio.size();
 /// A machine that holds memmaps and knows nothing else.
 #[derive(Debug)]
 pub(super) struct Space {
-    m: Machine,
+    pub(super) m: Machine,
     next: Pfn,
     slots: u64,
-    population: Population,
+    pub(super) population: Population,
     /// Frames described, a power of two.
-    frames: u64,
-    descriptors: Option<PhysAddr>,
+    pub(super) frames: u64,
+    pub(super) descriptors: Option<PhysAddr>,
     /// Why the host has no pages of 2 MiB for us, if so.
     refused: Option<HostError>,
     missed: Option<HostError>,
+}
+
+/// What the flags of the `number`th folio are, besides those of its page: no two folios'
+/// are the same, so that what was loaded tells whose it is.
+pub(super) const fn mark(number: u64) -> u64 {
+    (number + 1) << 16
+}
+
+/// A folio, as its struct pages are written.
+struct Folio {
+    block: BlockInfo,
+    /// What its flags are, if they are in the struct page.
+    flags: u64,
 }
 
 /// Entries that folding `frames` frames of memory makes, at most, with `S`.
@@ -121,6 +133,10 @@ impl Space {
                 for at in (0..bytes).step_by(size(PMD_SIZE)) {
                     self.collapse(base.offset(at));
                 }
+                for number in 0..count {
+                    self.m
+                        .write_phys(base.offset(number * DESCRIPTOR), mark(number));
+                }
                 *self.descriptors.insert(base)
             }
         };
@@ -156,16 +172,21 @@ impl Space {
         };
         let folios: Vec<_> = self.population.folios(self.frames).collect();
         for (n, (first, order)) in (0_u64..).zip(folios) {
-            let block = BlockInfo {
-                head: memmap.offset(first.as_u64() * S::SIZE),
-                order,
-                descriptor: E::DESCRIPTOR.then(|| self.descriptor(n)),
+            let head = order > Order::PAGE;
+            let flag = if head { Flags::HEAD } else { Flags::empty() };
+            let folio = Folio {
+                block: BlockInfo {
+                    head: memmap.offset(first.as_u64() * S::SIZE),
+                    order,
+                    descriptor: E::DESCRIPTOR.then(|| self.descriptor(n)),
+                },
+                flags: flag.raw() | mark(n),
             };
             if folds(order) {
-                self.fold::<E, S>(&mut layout, first, &block, sharing);
+                self.fold::<E, S>(&mut layout, first, &folio, sharing);
             } else {
                 let at = backing.offset(first.as_u64() * S::SIZE);
-                self.write::<E, S>(at, &block, 0, order.pages());
+                self.write::<E, S>(at, &folio, 0, order.pages());
             }
         }
         let leaves = self.map_all(&layout, bytes, mapping);
@@ -177,20 +198,14 @@ impl Space {
         ))
     }
 
-    /// Writes pages `from..to` of `block` from `at` on.
-    fn write<E: Encoding, S: PageShape>(
-        &self,
-        at: PhysAddr,
-        block: &BlockInfo,
-        from: u64,
-        to: u64,
-    ) {
+    /// Writes pages `from..to` of `folio` from `at` on.
+    fn write<E: Encoding, S: PageShape>(&self, at: PhysAddr, folio: &Folio, from: u64, to: u64) {
+        let block = &folio.block;
         for n in from..to {
             let page = at.offset((n - from) * S::SIZE);
             if let Some(flags) = S::FLAGS {
-                let head = n == 0 && block.order > Order::PAGE;
-                let flag = if head { Flags::HEAD } else { Flags::empty() };
-                self.m.write_phys(page.offset(flags), flag.raw());
+                let own = if n == 0 { folio.flags } else { 0 };
+                self.m.write_phys(page.offset(flags), own);
             }
             let word = if n == 0 {
                 E::head::<S>(block)
@@ -206,20 +221,20 @@ impl Space {
         &mut self,
         layout: &mut Layout,
         first: Pfn,
-        block: &BlockInfo,
+        folio: &Folio,
         sharing: Option<Sharing>,
     ) {
         let start = first.as_u64() * S::SIZE / PAGE_SIZE;
-        let count = S::memmap_bytes(block.order) / PAGE_SIZE;
+        let count = S::memmap_bytes(folio.block.order) / PAGE_SIZE;
         let head = layout.heads;
         layout.heads = head.offset(PAGE_SIZE);
-        self.write::<E, S>(head, block, 0, S::PER_FRAME);
+        self.write::<E, S>(head, folio, 0, S::PER_FRAME);
         let tails = if sharing == Some(Sharing::AcrossNode) {
             let next = &mut layout.heads;
-            *layout.tails.entry(block.order).or_insert_with(|| {
+            *layout.tails.entry(folio.block.order).or_insert_with(|| {
                 let shared = *next;
                 *next = shared.offset(PAGE_SIZE);
-                self.write::<E, S>(shared, block, S::PER_FRAME, 2 * S::PER_FRAME);
+                self.write::<E, S>(shared, folio, S::PER_FRAME, 2 * S::PER_FRAME);
                 shared
             })
         } else {
@@ -260,72 +275,6 @@ impl Space {
             }
         }
         leaves
-    }
-
-    /// Bytes of each memmap in `variants` that the host maps by pages of 2 MiB now: of
-    /// those that were touched.
-    pub(super) fn mapped_large(&self, variants: &[Variant]) -> io::Result<Vec<u64>> {
-        let range = |variant: &Variant| variant.memmap.range(self.frames * variant.size);
-        by_large_pages(&variants.iter().map(range).collect::<Vec<_>>())
-    }
-
-    /// Looks up every page by `variant`; how many.
-    pub(super) fn check(&self, variant: &Variant) -> Result<u64, String> {
-        let folios = self.population.folios(self.frames).zip(0_u64..);
-        for ((first, order), number) in folios {
-            let page = |n| variant.memmap.offset((first.as_u64() + n) * variant.size);
-            let expected = match self.descriptors {
-                Some(base) if variant.descriptor => {
-                    self.m.direct_map(base.offset(number * DESCRIPTOR))
-                }
-                _ => page(0),
-            };
-            for n in 0..order.pages() {
-                let found = (variant.finds)(&self.m, page(n));
-                if found != expected && variant.size > 0 {
-                    let name = variant.name();
-                    return Err(format!(
-                        "{name}: page {n} of {first:?}, order {order}, leads to {found:?} and not {expected:?}"
-                    ));
-                }
-            }
-        }
-        Ok(if variant.size > 0 { self.frames } else { 0 })
-    }
-
-    pub(super) const fn span(&self, frames: u64) -> Span {
-        Span {
-            frames,
-            quarter_shift: (self.frames / 4).ilog2(),
-        }
-    }
-
-    /// Bytes that looking up all pages in the span reaches: frames of memmap, each once
-    /// however often it is mapped, and descriptors.
-    pub(super) fn touched(&self, variant: &Variant, span: Span) -> u64 {
-        let mut bytes = 0;
-        let mut seen = BTreeSet::new();
-        for range in self.population.ranges(span) {
-            let length = range.pages() * variant.size;
-            if variant.mapping != Mapping::Folded {
-                bytes += length;
-                continue;
-            }
-            let start = variant.memmap.offset(range.start.as_u64() * variant.size);
-            for n in 0..length.div_ceil(PAGE_SIZE) {
-                let at = start.offset(n * PAGE_SIZE);
-                let frame = paging::translate(&self.m, self.m.root(), at);
-                if frame.is_some_and(|frame| seen.insert(frame.pfn().as_u64())) {
-                    bytes += PAGE_SIZE.min(length);
-                }
-            }
-        }
-        let descriptors = if variant.descriptor {
-            self.population.folios_in(span) * DESCRIPTOR
-        } else {
-            0
-        };
-        bytes + descriptors
     }
 }
 

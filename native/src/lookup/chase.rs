@@ -41,8 +41,8 @@ impl Chain {
     }
 }
 
-/// Looks up `lookups` pages of those in the span, from the memmap given on. What it
-/// returns means nothing, and depends on every load.
+/// Looks up `lookups` pages of those in the span, from the memmap given on, in the order
+/// of [`pages`] for the start given; the sum of the words found.
 pub(super) type Chase = fn(VirtAddr, Span, u64, u64) -> u64;
 
 #[inline(always)]
@@ -58,6 +58,37 @@ fn load(at: VirtAddr) -> u64 {
 const MULTIPLIER: u64 = 6_364_136_223_846_793_005;
 const ADDEND: u64 = 1_442_695_040_888_963_407;
 
+/// Where a walk through pages starts: far from where another start leads.
+#[inline(always)]
+const fn first<const RANDOM: bool>(start: u64, shift: u32) -> u64 {
+    let mixed = start.wrapping_mul(MULTIPLIER);
+    if RANDOM { mixed } else { mixed >> shift }
+}
+
+/// The pages that every loop looks up, for models and tests of the loops.
+pub(super) fn pages(pattern: Pattern, span: Span, start: u64) -> impl Iterator<Item = u64> {
+    let shift = 64 - span.frames.ilog2();
+    let random = pattern == Pattern::Random;
+    let mut state = if random {
+        first::<true>(start, shift)
+    } else {
+        first::<false>(start, shift)
+    };
+    std::iter::from_fn(move || {
+        let page = if random {
+            state >> shift
+        } else {
+            state % span.frames
+        };
+        state = if random {
+            state.wrapping_mul(MULTIPLIER).wrapping_add(ADDEND)
+        } else {
+            state + 1
+        };
+        Some(page)
+    })
+}
+
 /// The loop around whatever `look` does to the `n`th page of `span`.
 #[inline(always)]
 fn turn<const RANDOM: bool, const DEPENDENT: bool>(
@@ -69,16 +100,12 @@ fn turn<const RANDOM: bool, const DEPENDENT: bool>(
     let (shift, mask) = (64 - span.frames.ilog2(), span.frames - 1);
     // The compiler does not know that it is 0, nor does the processor.
     let zero = black_box(0_u64);
-    let (mut state, mut sum) = (start, 0_u64);
+    let (mut state, mut sum) = (first::<RANDOM>(start, shift), 0_u64);
     for _ in 0..lookups {
         let n = if RANDOM { state >> shift } else { state & mask };
         let value = look(n);
-        let waits = if DEPENDENT {
-            value & zero
-        } else {
-            sum = sum.wrapping_add(value);
-            0
-        };
+        sum = sum.wrapping_add(value);
+        let waits = if DEPENDENT { value & zero } else { 0 };
         state = if RANDOM {
             state.wrapping_mul(MULTIPLIER).wrapping_add(ADDEND)
         } else {
@@ -86,7 +113,16 @@ fn turn<const RANDOM: bool, const DEPENDENT: bool>(
         };
         state = state.wrapping_add(waits);
     }
-    black_box(state ^ sum)
+    black_box(state);
+    sum
+}
+
+/// Byte offset of the flags in a folio's data. They come first, in descriptors too.
+pub(super) const fn flags<E: Encoding, S: PageShape>() -> u64 {
+    match S::FLAGS {
+        Some(flags) if !E::DESCRIPTOR => flags,
+        _ => 0,
+    }
 }
 
 #[inline(never)]
@@ -102,12 +138,7 @@ fn chase<
     lookups: u64,
     start: u64,
 ) -> u64 {
-    // The flags come first, in descriptors too.
-    let flags = if E::DESCRIPTOR {
-        0
-    } else {
-        S::FLAGS.unwrap_or(0)
-    };
+    let flags = flags::<E, S>();
     turn::<RANDOM, DEPENDENT>(span, lookups, start, |n| {
         let pfn = if MIXED { span.in_quarters(n) } else { n };
         let page = memmap.offset(pfn * S::SIZE);

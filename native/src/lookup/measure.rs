@@ -9,7 +9,7 @@ use super::caches::Host;
 use super::chase::Chain;
 use super::counters::{Counters, Misses};
 use super::mapping::Mapping;
-use super::population::Span;
+use super::population::{Population, Span};
 use super::scenario::Scenario;
 use super::variant::Variant;
 use super::variants::Bench;
@@ -79,6 +79,16 @@ pub struct Point {
     pub misses: Option<[f64; 2]>,
 }
 
+/// What was measured, and on what.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Measured {
+    /// All points.
+    pub points: Vec<Point>,
+    /// What pages of the host's map the memmaps of each population, as it was seen after
+    /// they were measured: an error if that is not as in a kernel.
+    pub mapped: Vec<(Population, Result<String, String>)>,
+}
+
 /// Fewest frames in a working set: 16 KiB of 64-byte struct pages.
 const SMALLEST: u64 = 256;
 
@@ -93,7 +103,7 @@ pub fn measure(
     settings: &Settings,
     host: &Host,
     tell: &mut dyn FnMut(&str),
-) -> Result<Vec<Point>, HostError> {
+) -> Result<Measured, HostError> {
     let mut counters = match Counters::open() {
         Ok(counters) => Some(counters),
         Err(why) => {
@@ -101,7 +111,7 @@ pub fn measure(
             None
         }
     };
-    let mut points = Vec::new();
+    let mut measured = Measured::default();
     let mut scenarios = settings.scenarios.as_slice();
     while let Some(first) = scenarios.first() {
         let same = |scenario: &&Scenario| scenario.population == first.population;
@@ -121,16 +131,15 @@ pub fn measure(
                     scenario: *scenario,
                     chain,
                 };
-                run.all(&mut counters, &mut points);
+                run.all(&mut counters, &mut measured.points);
             }
         }
-        match bench.large_pages() {
-            Ok(text) => tell(&text),
-            Err(text) => tell(&format!("NOT AS IN A KERNEL: {text}")),
-        }
+        measured
+            .mapped
+            .push((first.population, bench.large_pages()));
         scenarios = later;
     }
-    Ok(points)
+    Ok(measured)
 }
 
 /// Nanoseconds of processor time that this thread has had: what others had in between
@@ -138,6 +147,20 @@ pub fn measure(
 fn thread_time() -> f64 {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     now.tv_sec as f64 * 1e9 + now.tv_nsec as f64
+}
+
+/// How many pages are looked up before a sample, so that caches hold what they can of what
+/// all `frames` pages reach by that way, `touched` bytes, and nothing of the way whose turn
+/// it was before: all, unless it is so much that little of it would stay.
+const fn warming(frames: u64, touched: u64, llc: u64, lookups: u64) -> u64 {
+    if touched <= 4 * llc { frames } else { lookups }
+}
+
+/// Where the walk of the `n`th sample of a point starts. Each has its own: descriptors,
+/// which all ways have in common, must not be in the caches because the way before looked
+/// up the same pages.
+const fn start(n: u64) -> u64 {
+    (n + 1) << 32
 }
 
 struct Run<'a> {
@@ -160,6 +183,10 @@ impl Run<'_> {
     fn at(&self, frames: u64, counters: &mut Option<Counters>) -> Vec<Point> {
         let variants = self.bench.variants();
         let span = self.bench.space().span(frames);
+        let touched: Vec<_> = variants
+            .iter()
+            .map(|variant| self.bench.space().touched(variant, span))
+            .collect();
         let mut times = vec![Vec::with_capacity(self.settings.samples); variants.len()];
         let mut misses = vec![counters.as_ref().map(|_| Misses::default()); variants.len()];
         // So that every page has been mapped, by the host too.
@@ -169,18 +196,10 @@ impl Run<'_> {
         for sample in 0..self.settings.samples {
             for turn in 0..variants.len() {
                 let n = (turn + sample) % variants.len();
-                self.warm(&variants[n], span, self.warming(frames));
-                // Its own: descriptors, which all have in common, must not be in the caches
-                // because the one before looked up the same pages.
-                let start = ((sample * variants.len() + turn) as u64 + 1) << 32;
-                let work = || self.sample(&variants[n], span, start);
-                let (ns, counted) = match counters {
-                    Some(counters) => {
-                        let (ns, counted) = counters.over(work);
-                        (ns, counted.ok())
-                    }
-                    None => (work(), None),
-                };
+                let warming = warming(frames, touched[n], self.llc, self.settings.lookups);
+                self.warm(&variants[n], span, warming);
+                let start = start((sample * variants.len() + turn) as u64);
+                let (ns, counted) = self.sample(&variants[n], span, start, counters);
                 times[n].push(ns);
                 misses[n] = misses[n].zip(counted).map(|(sum, new)| Misses {
                     cache: sum.cache + new.cache,
@@ -188,14 +207,14 @@ impl Run<'_> {
                 });
             }
         }
-        let of = |(variant, (times, misses)): (&Variant, (Vec<f64>, Option<Misses>))| Point {
+        let point = |(n, (times, misses)): (usize, (Vec<f64>, Option<Misses>))| Point {
             scenario: self.scenario.name,
             chain: self.chain,
-            encoding: variant.encoding,
-            size: variant.size,
-            mapping: variant.mapping,
+            encoding: variants[n].encoding,
+            size: variants[n].size,
+            mapping: variants[n].mapping,
             frames,
-            touched: self.bench.space().touched(variant, span),
+            touched: touched[n],
             ns: Spread::of(times),
             misses: misses.map(|misses| {
                 let all = (self.settings.lookups * self.settings.samples as u64) as f64;
@@ -203,17 +222,7 @@ impl Run<'_> {
             }),
         };
         let results = times.into_iter().zip(misses);
-        variants.iter().zip(results).map(of).collect()
-    }
-
-    /// How many pages are looked up beforehand, so that caches hold what of the working
-    /// set they can, and not that of the one whose turn it was before.
-    fn warming(&self, frames: u64) -> u64 {
-        if frames * 64 <= 2 * self.llc {
-            frames
-        } else {
-            self.settings.lookups
-        }
+        results.enumerate().map(point).collect()
     }
 
     fn warm(&self, variant: &Variant, span: Span, pages: u64) {
@@ -226,14 +235,62 @@ impl Run<'_> {
         black_box(variant.run(pattern, Chain::Independent, span, pages, 7));
     }
 
-    /// Nanoseconds for one lookup.
-    fn sample(&self, variant: &Variant, span: Span, start: u64) -> f64 {
+    /// Nanoseconds for one lookup, and the misses of all of them.
+    fn sample(
+        &self,
+        variant: &Variant,
+        span: Span,
+        start: u64,
+        counters: &mut Option<Counters>,
+    ) -> (f64, Option<Misses>) {
         let lookups = self.settings.lookups;
         let pattern = self.scenario.pattern;
         // Once unmeasured: the loop's own code and branches.
         black_box(variant.run(pattern, self.chain, span, lookups / 8, start));
-        let from = thread_time();
-        black_box(variant.run(pattern, self.chain, span, lookups, start ^ 0x5555));
-        (thread_time() - from) / lookups as f64
+        let timed = || {
+            let from = thread_time();
+            black_box(variant.run(pattern, self.chain, span, lookups, start ^ 0x5555));
+            (thread_time() - from) / lookups as f64
+        };
+        match counters {
+            Some(counters) => {
+                let (ns, counted) = counters.over(timed);
+                (ns, counted.ok())
+            }
+            None => (timed(), None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::chase::{Pattern, pages};
+    use super::*;
+
+    /// 16 GiB of described memory: 256 MiB of 64-byte struct pages, 32 MiB of 8-byte ones.
+    #[test]
+    fn what_fits_is_warmed_whole_whatever_the_others_need() {
+        let (frames, llc) = (1 << 22, 32 << 20);
+        assert_eq!(warming(frames, frames * 64, llc, 8192), 8192);
+        assert_eq!(warming(frames, frames * 8, llc, 8192), frames);
+        assert_eq!(warming(frames, 4 * llc, llc, 8192), frames);
+    }
+
+    #[test]
+    fn samples_look_up_pages_of_their_own() {
+        let span = Span {
+            frames: 1 << 22,
+            quarter_shift: 20,
+        };
+        for pattern in [Pattern::Sequential, Pattern::Random] {
+            let pages = |n| pages(pattern, span, start(n)).take(4096);
+            let first: BTreeSet<_> = pages(0).collect();
+            for n in 1..20 {
+                let both = pages(n).filter(|page| first.contains(page)).count();
+                assert!(both < 64, "{pattern:?}: sample {n} shares {both} pages");
+            }
+        }
     }
 }

@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 use super::caches::Host;
 use super::chase::Chain;
 use super::mapping::Mapping;
-use super::measure::Point;
+use super::measure::{Measured, Point};
+use super::notes;
 use super::report::memory;
 use super::scenario::Scenario;
 
@@ -25,6 +26,8 @@ const PANEL: (f64, f64) = (340.0, 215.0);
 const GAP: (f64, f64) = (14.0, 52.0);
 const LEFT: f64 = 64.0;
 const TOP: f64 = 128.0;
+/// Height of a line of remarks.
+const REMARK: f64 = 15.0;
 const BOTTOM: f64 = 8.0;
 
 /// Axes of the panels in a row, logarithmic.
@@ -68,22 +71,32 @@ impl Axes {
     }
 }
 
-/// The picture of all `points` with chains of that kind.
+/// The picture of all points with chains of that kind.
 #[must_use]
-pub fn plot(points: &[Point], scenarios: &[Scenario], chain: Chain, host: &Host) -> String {
+pub fn plot(measured: &Measured, scenarios: &[Scenario], chain: Chain, host: &Host) -> String {
+    let points = &measured.points;
+    let mut remarks = notes::mapped(measured);
+    for scenario in scenarios {
+        remarks.push(format!(
+            "{}: {}",
+            scenario.name,
+            notes::differ(points, scenario, chain)
+        ));
+    }
+    let top = TOP + REMARK * remarks.len() as f64;
     let of_chain = |p: &&Point| p.chain == chain;
     let width = LEFT + SIZES.len() as f64 * (PANEL.0 + GAP.0);
-    let height = TOP + scenarios.len() as f64 * (PANEL.1 + GAP.1) + BOTTOM;
+    let height = top + scenarios.len() as f64 * (PANEL.1 + GAP.1) + BOTTOM;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"11\">\n<rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n"
     );
-    heading(&mut svg, chain, host);
+    heading(&mut svg, chain, host, &remarks);
     for (row, scenario) in (0_u8..).zip(scenarios) {
         let here = |p: &&Point| of_chain(p) && p.scenario == scenario.name;
         let axes = Axes::of(points.iter().filter(here).filter(|p| p.size > 0));
         for (column, size) in (0_u8..).zip(SIZES) {
             let x = LEFT + f64::from(column) * (PANEL.0 + GAP.0);
-            let y = TOP + f64::from(row) * (PANEL.1 + GAP.1);
+            let y = top + f64::from(row) * (PANEL.1 + GAP.1);
             let _ = writeln!(svg, "<g transform=\"translate({x} {y})\">");
             let mut panel = Panel {
                 svg: &mut svg,
@@ -111,7 +124,7 @@ pub fn plot(points: &[Point], scenarios: &[Scenario], chain: Chain, host: &Host)
     svg
 }
 
-fn heading(svg: &mut String, chain: Chain, host: &Host) {
+fn heading(svg: &mut String, chain: Chain, host: &Host, remarks: &[String]) {
     let waits = match chain {
         Chain::Dependent => "each lookup waits for the one before",
         Chain::Independent => "lookups overlap",
@@ -121,6 +134,16 @@ fn heading(svg: &mut String, chain: Chain, host: &Host) {
         "<text x=\"{LEFT}\" y=\"26\" font-size=\"17\" font-weight=\"bold\">From a page to its folio's flags: ns for one lookup, {waits}</text>\n<text x=\"{LEFT}\" y=\"45\" fill=\"#555555\">{}; median; both axes logarithmic. L1, L2, L3: where the memmap, not folded, is as large as that cache</text>",
         escaped(&host.model)
     );
+    let mut y = 45.0;
+    for remark in remarks {
+        y += REMARK;
+        let _ = writeln!(
+            svg,
+            "<text x=\"{LEFT}\" y=\"{y}\" fill=\"#555555\">{}</text>",
+            escaped(remark)
+        );
+    }
+    let (line, text) = (y + 21.0, y + 25.0);
     let legend = COLOURS
         .iter()
         .map(|(name, colour)| (*name, *colour, ""))
@@ -134,7 +157,7 @@ fn heading(svg: &mut String, chain: Chain, host: &Host) {
     for (name, colour, dashes) in legend {
         let _ = writeln!(
             svg,
-            "<path d=\"M{x} 66h30\" stroke=\"{colour}\" stroke-width=\"2.5\" stroke-dasharray=\"{dashes}\"/><text x=\"{}\" y=\"70\" font-size=\"13\">{name}</text>",
+            "<path d=\"M{x} {line}h30\" stroke=\"{colour}\" stroke-width=\"2.5\" stroke-dasharray=\"{dashes}\"/><text x=\"{}\" y=\"{text}\" font-size=\"13\">{name}</text>",
             x + 36.0
         );
         x += 36.0 + 24.0 + 7.2 * name.len() as f64;
@@ -143,7 +166,8 @@ fn heading(svg: &mut String, chain: Chain, host: &Host) {
         let x = LEFT + f64::from(column) * (PANEL.0 + GAP.0) + PANEL.0 / 2.0;
         let _ = writeln!(
             svg,
-            "<text x=\"{x}\" y=\"98\" text-anchor=\"middle\" font-size=\"15\" font-weight=\"bold\">struct page of {size} bytes</text>"
+            "<text x=\"{x}\" y=\"{}\" text-anchor=\"middle\" font-size=\"15\" font-weight=\"bold\">struct page of {size} bytes</text>",
+            y + 53.0
         );
     }
 }

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::chase::Chain;
 use super::mapping::Mapping;
-use super::measure::Point;
+use super::measure::{Measured, Point};
+use super::notes;
 use super::scenario::Scenario;
 
 /// All numbers, a line each, for programs.
@@ -56,15 +57,19 @@ fn bytes(n: u64) -> String {
 }
 
 /// Tables in Markdown: for each scenario and kind of chain every fourth size of working
-/// set, median nanoseconds and the quartiles.
+/// set, median nanoseconds and the quartiles. Before them, what maps the memmaps; with
+/// each, by how much two identical memmaps differ.
 #[must_use]
-pub fn tables(points: &[Point], scenarios: &[Scenario]) -> String {
-    let mut text = String::new();
+pub fn tables(measured: &Measured, scenarios: &[Scenario]) -> String {
+    let points = &measured.points;
+    let mut text = notes::mapped(measured).join("\n");
+    text.push('\n');
     for scenario in scenarios {
         for chain in Chain::ALL {
             let here = |p: &&Point| p.scenario == scenario.name && p.chain == chain;
             let all: Vec<&Point> = points.iter().filter(here).collect();
             table(&mut text, scenario, chain, &all);
+            let _ = writeln!(text, "\n{}", notes::differ(points, scenario, chain));
         }
     }
     text

@@ -20,6 +20,8 @@ pub(super) struct Variant {
     pub(super) memmap: VirtAddr,
     /// Bytes of it that leaves of 2 MiB map.
     pub(super) leaves: u64,
+    /// Byte offset of the flags in a folio's data.
+    pub(super) flags: u64,
     loops: [[Chase; 2]; 2],
     /// The same lookup through the machine.
     pub(super) finds: fn(&Machine, VirtAddr) -> VirtAddr,
@@ -40,6 +42,7 @@ impl Variant {
             descriptor: E::DESCRIPTOR,
             memmap,
             leaves,
+            flags: chase::flags::<E, S>(),
             loops: [both(Pattern::Sequential), both(Pattern::Random)],
             finds: |m, page| E::folio::<S>(&|at| m.load64(at), page),
         }
@@ -55,6 +58,7 @@ impl Variant {
             descriptor: false,
             memmap: VirtAddr::NULL,
             leaves: 0,
+            flags: 0,
             loops: [both(Pattern::Sequential), both(Pattern::Random)],
             finds: |_, page| page,
         }
@@ -73,7 +77,12 @@ impl Variant {
         }
     }
 
-    /// Looks `lookups` pages up.
+    /// The same under another name.
+    pub(super) fn called(self, encoding: &'static str) -> Self {
+        Self { encoding, ..self }
+    }
+
+    /// Looks `lookups` pages up; the sum of the words found.
     pub(super) fn run(
         &self,
         pattern: Pattern,
