@@ -201,22 +201,107 @@ const SESSION: &[(&str, &[&str])] = &[
     ("poweroff", &[]),
 ];
 
+/// Broken frames: numbers that are none, and a frame in the middle of the RAM above 4 GiB,
+/// which is free.
+const BROKEN_FRAMES: &[(&str, &[&str])] = &[
+    (
+        "echo 0x10000000000 > /sys/kernel/debug/hwpoison/corrupt-pfn",
+        &["echo: write error: No such device or address"],
+    ),
+    (
+        "echo 0xffffffffffffffff > /sys/kernel/debug/hwpoison/unpoison-pfn",
+        &["echo: write error: No such device or address"],
+    ),
+    (
+        "echo 0x1ffffffffffffffff > /sys/kernel/debug/hwpoison/corrupt-pfn",
+        &["echo: write error: Numerical result out of range"],
+    ),
+    (
+        "echo 0xffffffffffffffff > /sys/devices/system/memory/soft_offline_page",
+        &["echo: write error: No such device or address"],
+    ),
+    (
+        "echo 0xffffffffffffffff > /sys/devices/system/memory/hard_offline_page",
+        &["echo: write error: No such device or address"],
+    ),
+    (
+        "echo 0x1ffffffffffffffff > /sys/devices/system/memory/soft_offline_page",
+        &["echo: write error: Invalid argument"],
+    ),
+    (
+        "echo here > /sys/devices/system/memory/hard_offline_page",
+        &["echo: write error: Invalid argument"],
+    ),
+    ("echo 0 > /proc/sys/vm/enable_soft_offline", &[]),
+    (
+        "echo 0x150000000 > /sys/devices/system/memory/soft_offline_page",
+        &["echo: write error: Operation not supported"],
+    ),
+    (
+        "echo 2 > /proc/sys/vm/enable_soft_offline",
+        &["echo: write error: Invalid argument"],
+    ),
+    ("echo 1 > /proc/sys/vm/enable_soft_offline", &[]),
+    (
+        "echo 0x150000000 > /sys/devices/system/memory/soft_offline_page",
+        &[],
+    ),
+    ("echo $?", &["0\n"]),
+    (
+        "grep HardwareCorrupted /proc/meminfo",
+        &["HardwareCorrupted:     4 kB\n"],
+    ),
+    (
+        "kpageflags 0x150000",
+        &["0x150000 0000000000080000 node=1 ", "hwpoison\n"],
+    ),
+    (
+        "echo 0x150000 > /sys/kernel/debug/hwpoison/corrupt-pfn",
+        &["echo: write error: Memory page has hardware error"],
+    ),
+    (
+        "echo 0x150000000 > /sys/devices/system/memory/hard_offline_page",
+        &["echo: write error: Memory page has hardware error"],
+    ),
+    (
+        "echo 0x150000 > /sys/kernel/debug/hwpoison/unpoison-pfn",
+        &[],
+    ),
+    ("echo $?", &["0\n"]),
+    (
+        "grep HardwareCorrupted /proc/meminfo",
+        &["HardwareCorrupted:     0 kB\n"],
+    ),
+    (
+        "echo 0x150000 > /sys/kernel/debug/hwpoison/unpoison-pfn",
+        &["echo: write error: Device or resource busy"],
+    ),
+    ("audit", &[": ok"]),
+    ("poweroff", &[]),
+];
+
 pub(crate) fn trials(bench: &Arc<Bench>) -> Vec<Trial> {
-    let bench = Arc::clone(bench);
-    vec![Trial::test("shell::a_session", move || session(&bench))]
+    let sessions = [("a_session", SESSION), ("broken_frames", BROKEN_FRAMES)];
+    let trial = |(name, lines)| {
+        let bench = Arc::clone(bench);
+        Trial::test(format!("shell::{name}"), move || {
+            session(&bench, name, lines)
+        })
+    };
+    sessions.into_iter().map(trial).collect()
 }
 
-fn session(bench: &Bench) -> Result<(), Failed> {
+fn session(bench: &Bench, name: &str, lines: &[(&str, &[&str])]) -> Result<(), Failed> {
     let firmware = Firmware::Uefi;
     let mut machine = machine(bench, bench.images.get(firmware), firmware);
     (machine.smp, machine.nodes) = (2, 2);
     machine.memory = Size::mib(4096);
-    let script: Vec<&str> = SESSION.iter().map(|(line, _)| *line).collect();
+    let script: Vec<&str> = lines.iter().map(|(line, _)| *line).collect();
     machine.command_line = Some(format!(
         "selftest=off hugetlb_free_vmemmap=on script=\"{}\"",
         script.join(";")
     ));
-    let log = bench.log("shell")?;
+    let log = bench.log(&format!("shell-{name}"))?;
     let ended = end(&machine, LIMIT, &log)?;
     let hint = hint(&ended.serial, &log);
     let status = verdict::finished(&ended).map_err(|error| format!("{error}\n{hint}"))?;
@@ -224,7 +309,7 @@ fn session(bench: &Bench) -> Result<(), Failed> {
         return Err(Failed::from(format!("{status}\n{hint}")));
     }
     let mut rest = ended.serial.as_str();
-    for (line, expected) in SESSION {
+    for (line, expected) in lines {
         let typed = format!("tailfold# {line}\n");
         let (_, behind) = rest
             .split_once(&typed)

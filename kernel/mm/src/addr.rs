@@ -95,6 +95,18 @@ impl Pfn {
         Self(n)
     }
 
+    /// Frame number `n`, or `None` if it does not fit in 40 bits: for numbers that somebody
+    /// typed.
+    #[inline]
+    #[must_use]
+    pub const fn try_new(n: u64) -> Option<Self> {
+        if n >> (MAX_PHYSMEM_BITS - PAGE_SHIFT) == 0 {
+            Some(Self(n))
+        } else {
+            None
+        }
+    }
+
     /// The number itself.
     #[inline]
     #[must_use]

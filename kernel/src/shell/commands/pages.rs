@@ -18,6 +18,7 @@ mod kpf {
     pub(super) const COMPOUND_HEAD: u32 = 15;
     pub(super) const COMPOUND_TAIL: u32 = 16;
     pub(super) const HUGE: u32 = 17;
+    pub(super) const HWPOISON: u32 = 19;
     pub(super) const NOPAGE: u32 = 20;
     pub(super) const PGTABLE: u32 = 26;
     pub(super) const RESERVED: u32 = 32;
@@ -32,6 +33,7 @@ fn stable_flags(at: Page) -> u64 {
         (kpf::COMPOUND_HEAD, at.is_head(&Metal)),
         (kpf::COMPOUND_TAIL, at.is_tail(&Metal)),
         (kpf::HUGE, head.page_type(&Metal) == PageType::HUGETLB),
+        (kpf::HWPOISON, at.flags(&Metal).contains(Flags::HWPOISON)),
         (kpf::BUDDY, kind == PageType::BUDDY),
         (kpf::PGTABLE, kind == PageType::TABLE),
         (kpf::RESERVED, at.flags(&Metal).contains(Flags::RESERVED)),
@@ -47,6 +49,7 @@ fn letters(flags: u64) -> impl fmt::Display {
         (kpf::COMPOUND_HEAD, "compound_head"),
         (kpf::COMPOUND_TAIL, "compound_tail"),
         (kpf::HUGE, "huge"),
+        (kpf::HWPOISON, "hwpoison"),
         (kpf::NOPAGE, "nopage"),
         (kpf::PGTABLE, "pgtable"),
         (kpf::RESERVED, "reserved"),

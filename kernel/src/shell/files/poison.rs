@@ -21,14 +21,16 @@ fn errno(error: PoisonError) -> Errno {
     }
 }
 
-/// The frame of the physical address that is `text`.
+/// The frame of the physical address that is `text`. As in Linux every bad number is
+/// invalid, one of more than 64 bits too.
 fn frame_at(text: &str) -> Result<Pfn, Errno> {
-    Ok(Pfn::new(kstrtoul(text, 0)? >> PAGE_SHIFT))
+    let address = kstrtoul(text, 0).map_err(|_| Errno::EINVAL)?;
+    Pfn::try_new(address >> PAGE_SHIFT).ok_or(Errno::ENXIO)
 }
 
 /// The frame whose number is `text`.
 fn frame(text: &str) -> Result<Pfn, Errno> {
-    Ok(Pfn::new(kstrtoul(text, 0)?))
+    Pfn::try_new(kstrtoul(text, 0)?).ok_or(Errno::ENXIO)
 }
 
 fn hard_offline(pfn: Pfn) -> Result<(), Errno> {
