@@ -168,6 +168,35 @@ const SESSION: &[(&str, &[&str])] = &[
         "mmap 2M 99999999999 noreserve",
         &["mmap: Cannot allocate memory"],
     ),
+    // More places than the heap has room for.
+    (
+        "mmap 2M 200000 noreserve",
+        &[
+            "mmap: Cannot allocate memory: all mappings together may have 65536 places, \
+             0 are taken",
+        ],
+    ),
+    ("mmap 2M 40000 noreserve", &["0"]),
+    (
+        "fork 0",
+        &[
+            "fork: Cannot allocate memory: ",
+            " 65536 places, 40000 are taken",
+        ],
+    ),
+    (
+        "mmap 2M 25537 noreserve",
+        &["mmap: Cannot allocate memory: ", ", 40000 are taken"],
+    ),
+    ("mmap 2M 25536 noreserve", &["1"]),
+    (
+        "mmap 2M 1 noreserve",
+        &["mmap: Cannot allocate memory: ", ", 65536 are taken"],
+    ),
+    ("grep MemTotal /proc/meminfo", &["MemTotal:"]),
+    ("munmap 0 1", &[]),
+    ("mmap 2M 1 noreserve", &["0"]),
+    ("munmap 0", &[]),
     (
         "memfill 64",
         &[

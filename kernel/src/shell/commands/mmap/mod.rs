@@ -12,7 +12,7 @@ use core::cell::RefCell;
 use core::fmt::{self, Write as _};
 
 use mm::hugetlb::{FaultError, Sharing, Slot};
-use shell::{Command, Context, Errno, Shell, Status, kstrtoul};
+use shell::{Command, Context, Shell, Status, kstrtoul};
 
 use options::Options;
 use table::{Map, Table};
@@ -101,8 +101,8 @@ impl Command for MMap {
             }
         };
         match table.map(&options) {
-            Some(id) => writeln!(context.io.out(), "{id}")?,
-            None => return refuse("mmap", Errno::ENOMEM, context),
+            Ok(id) => writeln!(context.io.out(), "{id}")?,
+            Err(why) => return refuse("mmap", why, context),
         }
         Ok(0)
     }
@@ -238,12 +238,10 @@ impl Command for Fork {
             return usage(self, context);
         };
         let table = &mut *self.0.borrow_mut();
-        let Some(id) = index(word).filter(|id| table.get_mut(*id).is_some()) else {
-            return no_mapping("fork", word, context);
-        };
-        match table.fork(id) {
-            Some(child) => writeln!(context.io.out(), "{child}")?,
-            None => return refuse("fork", Errno::ENOMEM, context),
+        match index(word).and_then(|id| table.fork(id)) {
+            None => return no_mapping("fork", word, context),
+            Some(Ok(child)) => writeln!(context.io.out(), "{child}")?,
+            Some(Err(why)) => return refuse("fork", why, context),
         }
         Ok(0)
     }
