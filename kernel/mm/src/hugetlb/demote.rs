@@ -93,7 +93,8 @@ impl HugeTlb {
             resize.progress(m);
             target_resize.progress(m);
             if demoted < taken {
-                self.events.count(Event::DemoteFail, taken - demoted);
+                // The first that was put back was tried, those behind it were not.
+                self.events.count(Event::DemoteFail, 1);
                 break;
             }
         }

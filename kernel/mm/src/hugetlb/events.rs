@@ -7,20 +7,21 @@ use core::sync::atomic::{AtomicU64, Ordering};
 #[doc(alias = "enum vm_event_item")]
 #[repr(usize)]
 pub enum Event {
-    /// A node gave a block for a folio.
+    /// A node gave a block for a folio that is not gigantic.
     #[doc(alias = "HTLB_BUDDY_PGALLOC")]
     AllocSuccess,
-    /// A node that was asked for one gave none: full, or an injected fault.
+    /// A node that was asked for such a block gave none: full, or an injected fault.
     #[doc(alias = "HTLB_BUDDY_PGALLOC_FAIL")]
     AllocFail,
     /// A folio that was to be folded was refused or rolled back, and is as it was.
     FoldFail,
-    /// A folio's memmap found no memory to come back to, so that it is surplus and stuck.
-    /// Each try counts.
+    /// A folio that was to be given back found no memory for its memmap to come back to.
+    /// Each try counts; folios that become surplus and stuck with it, untried, do not.
     RestoreFail,
-    /// A folio could not be cut into smaller ones for want of memory.
+    /// A folio could not be cut into smaller ones: want of memory, or an injected fault.
+    /// It ended the request; folios that were to follow were not tried and do not count.
     DemoteFail,
-    /// Smaller folios could not be made one for want of memory.
+    /// Smaller folios could not be made one: want of memory, or an injected fault.
     PromoteFail,
     /// A mapping was not made, because its promise could not be covered.
     ReserveFail,

@@ -68,12 +68,14 @@ impl HugeTlb {
             let block = backing.nodes.alloc_above_watermark(m, h.order(), node);
             if let Some(block) = block {
                 batch.push(m, prep(m, backing, h, block));
-            } else {
+            } else if !h.is_gigantic() {
                 self.events.count(Event::AllocFail, 1);
             }
             block.is_some()
         });
-        self.events.count(Event::AllocSuccess, batch.len());
+        if !h.is_gigantic() {
+            self.events.count(Event::AllocSuccess, batch.len());
+        }
         self.fold_batch(m, backing, h, &batch);
         let mut next = batch.first();
         while let Some(head) = next {
@@ -138,9 +140,12 @@ impl HugeTlb {
                 self.release(m, backing, h, head);
             }
             freed += restored;
+            if !folded.is_empty() {
+                // The first that is left was tried, those behind it were not.
+                self.events.count(Event::RestoreFail, 1);
+            }
             if restored == 0 {
                 // Nothing can be gained by trying again now.
-                self.events.count(Event::RestoreFail, folded.len());
                 let mut pools = h.pools.lock(m);
                 while let Some(head) = folded.pop(m) {
                     pools.add_stuck(m, head);

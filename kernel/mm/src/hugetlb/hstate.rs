@@ -62,6 +62,15 @@ impl Hstate {
         self.order
     }
 
+    /// Whether folios are too large for the buddy allocator of Linux, which gets them
+    /// from contiguous ranges, and does not count them among what buddy gave. Here buddy has
+    /// blocks of that size.
+    #[must_use]
+    #[doc(alias = "hstate_is_gigantic")]
+    pub fn is_gigantic(&self) -> bool {
+        self.order >= Order::PUD
+    }
+
     /// The size for people.
     #[must_use]
     pub const fn name(&self) -> SizeName {

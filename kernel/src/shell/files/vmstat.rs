@@ -2,8 +2,8 @@
 //!
 //! Linux's names where Linux has the counter: `nr_free_pages`, `nr_memmap_*`,
 //! `nr_tlb_*`, `htlb_buddy_alloc_*`. The others are this kernel's own. Those that end in
-//! `_fail` count what did not go as asked since start, injected faults included; it may
-//! have gone well when it was tried again.
+//! `_fail` count what did not go as asked since start, injected faults included, once for
+//! each try; it may have gone well when it was tried again.
 
 use core::fmt::Write;
 
@@ -70,9 +70,10 @@ fn folding(out: &mut impl Write) -> Result {
         ("hvo_stuck_pages", stuck),
         // Huge pages whose folding was refused or rolled back; they are in use unfolded.
         ("hvo_fold_fail", events.get(Event::FoldFail)),
-        // Tries to unfold a huge page that found no memory, so that it is stuck.
+        // Tries to unfold a huge page and give it back that found no memory. It is stuck
+        // then, unless it went when tried again; so are those behind it, which do not count.
         ("hvo_restore_fail", events.get(Event::RestoreFail)),
-        // Huge pages that could not be demoted, or promoted to.
+        // Tries to demote a huge page, or to promote to one, that failed.
         ("hvo_demote_fail", events.get(Event::DemoteFail)),
         ("hvo_promote_fail", events.get(Event::PromoteFail)),
     ];
@@ -83,7 +84,8 @@ fn folding(out: &mut impl Write) -> Result {
 fn huge_pages(out: &mut impl Write) -> Result {
     let events = MM.hugetlb.events();
     let rows = [
-        // Of nodes asked for memory for one, how many gave it, and did not.
+        // Of nodes asked for memory for one, how many gave it, and did not. As in Linux,
+        // gigantic ones (1 GiB) do not count.
         ("htlb_buddy_alloc_success", events.get(Event::AllocSuccess)),
         ("htlb_buddy_alloc_fail", events.get(Event::AllocFail)),
         // Mappings refused because there were too few to promise.
