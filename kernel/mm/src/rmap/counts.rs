@@ -30,7 +30,7 @@ const UP: u32 = 1;
 const DOWN: u32 = u32::MAX;
 
 impl<M: Machine> Pages<'_, M> {
-    /// Counts a mapping that is about to be made, if the page is of a kind that counts.
+    /// Counts a mapping that has just been made, if the page is of a kind that counts.
     #[doc(alias = "folio_add_file_rmap_ptes")]
     #[doc(alias = "folio_add_file_rmap_pmd")]
     #[doc(alias = "hugetlb_add_file_rmap")]

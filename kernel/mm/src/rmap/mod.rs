@@ -49,11 +49,13 @@
 //!   `vm_insert_pages` must not take for a type like others, and which has to be
 //!   cleared from every tail before the block can be folded (INV-2).
 //! - `SubClass` breaks nothing and costs `_pincount`. Single pages are counted still.
+//!   `page_folio` and `vm_normal_folio` go on calling it a folio, which is just what is
+//!   objected to on the list.
 //! - `NotAFolio` with plain references breaks nothing; that a page is pinned cannot be
 //!   told any more. With GUP that fails, direct I/O from such a buffer is refused.
 //! - `OrderZeroOnly` refuses all three drivers until they split what they allocate
-//!   ([`Pages::split_page`]) or map frames ([`AddressSpace::remap_pfn_range`]), and
-//!   then each page is counted as a folio of order 0.
+//!   ([`Pages::split_page`]), when each page is counted as a folio of order 0, or map
+//!   frames ([`AddressSpace::remap_pfn_range`]), when nothing is counted.
 
 mod alloc;
 mod counts;
