@@ -1,7 +1,8 @@
 //! `SIGSEGV`, which is this machine's page fault.
 //!
-//! It is only ever raised by an instruction of `access`, so the handler may do what any
-//! function may: no lock is held and no allocation is under way at such an instruction.
+//! It is only ever raised by an instruction of `access`, or by a load of `lookup::chase`
+//! that is the first to touch its page, so the handler may do what any function may: no lock
+//! is held and no allocation is under way at such an instruction.
 //! What is outside all windows, or is to be neither mapped nor fixed up, is a bug and ends the
 //! process with a line that says what was touched.
 #![expect(

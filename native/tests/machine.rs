@@ -1,6 +1,9 @@
 //! What the machine promises: translations are kept until they are flushed, and rights
 //! are the processor's to check.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use mm::addr::{PAGE_SIZE, PMD_SIZE, Pfn, VirtAddr};
 use mm::machine::{Fault, Machine as _, Probe};
 use mm::paging::{self, Level, PteFlags};
@@ -102,6 +105,35 @@ fn read_only_is_the_processors_doing() {
     assert_eq!(bench.m.probe(at, Probe::Store), Ok(()));
     bench.m.flush_all_local();
     assert_eq!(bench.m.probe(at, Probe::Store), Err(Fault { at, code }));
+}
+
+/// Work for another CPU may take a lock, and that CPU waits with its own until it is done.
+#[test]
+fn work_for_another_cpu_has_interrupts_off() {
+    let m = Machine::builder().ram(64 << 20).cpus(2).build();
+    let m = m.unwrap_or_else(|why| panic!("{why}"));
+    let (at_work, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    let work = || {
+        let irq = m.irq_save();
+        if m.this_cpu() == 1 {
+            at_work.store(true, Ordering::SeqCst);
+            std::thread::sleep(Duration::from_millis(50));
+            over.store(true, Ordering::SeqCst);
+        }
+        m.irq_restore(irq);
+    };
+    m.run_on_each(&|cpu| {
+        if cpu == 0 {
+            m.on_each_cpu(&work);
+            return;
+        }
+        m.wait_until("work", &mut || at_work.load(Ordering::SeqCst));
+        let irq = m.irq_save();
+        assert!(over.load(Ordering::SeqCst), "interrupted with them off");
+        m.irq_restore(irq);
+    });
+    // On again everywhere, or this would wait in vain.
+    m.on_each_cpu(&|| ());
 }
 
 #[test]
