@@ -243,6 +243,38 @@ pub fn soft_offline_without_memory<M: Machine>(env: &Env<'_, M>) -> Outcome {
     })
 }
 
+/// A surplus folio that waits for memory to go waits still after a soft offline for which
+/// there was none either.
+pub fn soft_offline_of_a_stuck_folio<M: Machine>(env: &Env<'_, M>) -> Outcome {
+    let h = env.hstate(Order::PMD)?;
+    each_policy(env, |_| {
+        let before = env.snapshot();
+        let (_, first) = new_free(env, h)?;
+        let hugetlb = &env.mm.hugetlb;
+        let held = env.take_all_but(16)?;
+        // A block is asked for, then frames.
+        env.m.fail_nth(FailPoint::PageAlloc, Some(1));
+        let removed = hugetlb.shrink(env.m, env.backing(), h, None, 1);
+        env.m.fail_nth(FailPoint::PageAlloc, None);
+        let stuck = (h.stuck(env.m), h.total(env.m));
+        env.m.fail_nth(FailPoint::PageAlloc, Some(1));
+        let refused = env.mm.soft_offline_page(env.m, first.offset(300));
+        env.m.fail_nth(FailPoint::PageAlloc, None);
+        let after = (h.stuck(env.m), h.total(env.m));
+        env.give_back(held);
+        check_eq!(
+            (removed, stuck.0),
+            (0, 1),
+            "folios removed, and waiting for memory"
+        );
+        check_eq!(refused, Err(PoisonError::NoMemory(first.offset(300))));
+        check_eq!(after, stuck);
+        let gone = hugetlb.retry_surplus(env.m, env.backing(), h);
+        check_eq!(gone, 1, "folios that went when there was memory");
+        env.same_as(&before)
+    })
+}
+
 /// A broken page of a free folded folio: the folio is dissolved, the page stays out.
 fn free_folio<M: Machine>(env: &Env<'_, M>, order: Order) -> Outcome {
     let h = env.hstate(order)?;
@@ -438,6 +470,33 @@ pub fn stuck_folio_goes_to_nobody<M: Machine>(env: &Env<'_, M>) -> Outcome {
         check_eq!(gone, 1, "{policy:?}");
         audited(env, "gone")?;
         unpoison(env, pfn)?;
+        env.same_as(&before)
+    })
+}
+
+/// A page of a free folio breaks that is promised: the folio stays for as long as the promise
+/// does, and is gone from the pool then.
+pub fn promised_folio_goes_with_the_promise<M: Machine>(env: &Env<'_, M>) -> Outcome {
+    let h = env.hstate(Order::PMD)?;
+    each_policy(env, |policy| {
+        let before = env.snapshot();
+        let (_, first) = new_free(env, h)?;
+        let was = h.total(env.m);
+        let hugetlb = &env.mm.hugetlb;
+        let mut slots = vec![Slot::Empty; usize::try_from(was.free).unwrap_or(0)];
+        let Ok(mapping) = hugetlb.map(env.m, env.backing(), h, MapFlags::SHARED, &mut slots) else {
+            fail!("{} free folios cannot be promised", was.free);
+        };
+        let handled = env.mm.memory_failure(env.m, first.offset(200));
+        let promised = h.total(env.m);
+        drop(mapping);
+        let after = h.total(env.m);
+        check_eq!(handled, Ok(Handled::Delayed), "{policy:?}");
+        check_eq!(promised, was, "{policy:?}: while it is promised");
+        check_eq!(after.nr, was.nr - 1, "{policy:?}: unmapped");
+        check_eq!(after.surplus, was.surplus, "{policy:?}: unmapped");
+        audited(env, "gone")?;
+        unpoison(env, first.offset(200))?;
         env.same_as(&before)
     })
 }

@@ -91,7 +91,8 @@ macro_rules! for_each_suite {
             cpus_share_a_map }
         $each! { hwpoison:
             free_page, soft_offline_2m, soft_offline_1g, soft_offline_switched_off,
-            soft_offline_without_memory, free_folio_2m, free_folio_1g, every_kind_of_tail,
+            soft_offline_without_memory, soft_offline_of_a_stuck_folio, free_folio_2m, free_folio_1g,
+            every_kind_of_tail, promised_folio_goes_with_the_promise,
             read_around_a_broken_page, mappings_get_no_broken_page, stuck_folio_goes_to_nobody,
             fails_each_allocation, cost }
         $each! { rmap:

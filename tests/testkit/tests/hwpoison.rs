@@ -265,6 +265,29 @@ fn the_next_folio_is_given_instead() {
     bed.w.check();
 }
 
+/// A broken folio that waits for memory to go does not become one that stays: who asks for a
+/// pool of one gets one that can be used.
+#[test]
+fn a_pool_is_set_to_sound_folios() {
+    for policy in POLICIES {
+        let bed = Bed::new(512, policy);
+        let (m, mm, h) = (&bed.w.m, &bed.w.mm, bed.h(Order::PMD));
+        let (head, first) = bed.taken(Order::PMD);
+        bed.put(Order::PMD, head);
+        let held = bed.scarce(16);
+        let handled = bed.with_failures(Injection::From(2), || bed.fail(first.offset(77)));
+        assert_eq!(handled, Ok(Handled::Delayed), "{policy:?}");
+        assert_eq!(h.stuck(m), 1, "{policy:?}");
+        bed.end_of_scarcity(held);
+        assert_eq!(mm.hugetlb.set_nr(m, mm.backing(), h, None, 1), 1);
+        let total = h.total(m);
+        assert_eq!((total.nr, total.surplus), (1, 0), "{policy:?}");
+        let sound = h.take_near(m, &mm.nodes).expect("a folio of the pool");
+        bed.put(Order::PMD, sound);
+        bed.w.check();
+    }
+}
+
 /// Folding, demoting and promoting refuse a block that has a broken frame, by name.
 #[test]
 fn blocks_with_broken_frames_stay_as_they_are() {

@@ -117,6 +117,12 @@ impl Pools {
         self.nodes[node.index()].stuck
     }
 
+    /// Those of [`Pools::stuck`] that have broken frames.
+    pub(super) fn broken_waiting(&self, node: NodeId) -> u64 {
+        let pool = &self.nodes[node.index()];
+        pool.stuck.min(pool.poisoned)
+    }
+
     /// Free folios that nobody was promised.
     #[doc(alias = "available_huge_pages")]
     pub(super) const fn available(&self) -> u64 {
@@ -313,6 +319,18 @@ impl Pools {
     pub(super) fn remove<M: Machine>(&mut self, m: &M, node: NodeId, kind: Kind) -> Option<Page> {
         let poisoned = self.find_free(m, node, true);
         let head = poisoned.or_else(|| self.first_free(node))?;
+        self.remove_this(m, node, head, kind).then_some(head)
+    }
+
+    /// Whether there is a free folio with broken frames that no promise keeps.
+    pub(super) const fn poisoned_may_go(&self) -> bool {
+        self.poisoned > 0 && self.may_go() > 0
+    }
+
+    /// [`Pools::remove`] for folios with broken frames, surplus first.
+    pub(super) fn remove_poisoned<M: Machine>(&mut self, m: &M, node: NodeId) -> Option<Page> {
+        let head = self.find_free(m, node, true)?;
+        let kind = self.kind_to_go(node);
         self.remove_this(m, node, head, kind).then_some(head)
     }
 

@@ -5,10 +5,11 @@
 //! broken frames. Which ones these are, their struct pages say ([`Flags::HWPOISON`] is
 //! always exact), or, while those are folded, a list (`raw_hwp.rs`).
 
-use super::counters::{Kind, is_free};
-use super::fresh::Doomed;
+use super::counters::{Kind, Pools, is_free};
+use super::fresh::{BATCH, Doomed};
 use super::raw_hwp::is_unreliable;
-use super::{Backing, Hstate, HugeTlb};
+use super::turns::Turns;
+use super::{Backing, Event, Hstate, HugeTlb};
 use crate::addr::Pfn;
 use crate::machine::Machine;
 use crate::page::{self, Flags, Memmap, Page, PageType};
@@ -84,9 +85,11 @@ impl HugeTlb {
         if broken.is_some() && has_hwpoisoned(m, head) {
             return Err(Undissolved::Busy);
         }
+        let waiting = pools.stuck(node);
         if !is_free(m, head) || !pools.remove_this(m, node, head, kind) {
             return Err(Undissolved::Busy);
         }
+        let stuck = pools.stuck(node) < waiting;
         drop(pools);
         if has_hwpoisoned(m, head) {
             let mut doomed = Doomed::new();
@@ -97,7 +100,13 @@ impl HugeTlb {
             };
         }
         if !self.restore_unused(m, backing, h, head) {
-            h.pools.lock(m).add(m, head, kind);
+            self.events.count(Event::RestoreFail, 1);
+            let mut pools = h.pools.lock(m);
+            if stuck {
+                pools.add_stuck(m, head);
+            } else {
+                pools.add(m, head, kind);
+            }
             return Err(Undissolved::NoMemory);
         }
         if let Some(pfn) = broken {
@@ -145,9 +154,31 @@ impl HugeTlb {
         doomed.push(m, head);
         self.dissolve(m, backing, h, doomed);
     }
+
+    /// Gives free folios with broken frames back that could not go before, because they were
+    /// promised or for want of memory; how many went. Under the resize lock.
+    pub(super) fn retire_poisoned<M: Machine>(
+        &self,
+        m: &M,
+        backing: Backing<'_>,
+        h: &Hstate,
+    ) -> u64 {
+        let mut gone = 0;
+        while h.pools.lock(m).poisoned_may_go() {
+            let turns = Turns::new(backing, None, &h.next_to_shrink);
+            let remove = |pools: &mut Pools, node| pools.remove_poisoned(m, node);
+            let (taken, freed) = self.drain(m, backing, h, turns, BATCH, remove);
+            gone += freed;
+            // What did not go is in the pool again, and would be taken for ever.
+            if freed < taken || taken == 0 {
+                break;
+            }
+        }
+        gone
+    }
 }
 
-impl super::counters::Pools {
+impl Pools {
     /// As what a folio of `node` is counted that must go.
     pub(super) fn kind_to_go(&self, node: crate::addr::NodeId) -> Kind {
         if self.counts(node).surplus > 0 {

@@ -108,6 +108,8 @@ impl HugeTlb {
         count: u64,
     ) -> u64 {
         let resize = h.resize.lock(m);
+        // Before surplus may stay: what is broken goes.
+        self.retire_poisoned(m, backing, h);
         // Nobody else changes the other nodes' part while the resize lock is held.
         let others = node.map_or(0, |node| {
             let pools = h.pools.lock(m);
@@ -125,7 +127,7 @@ impl HugeTlb {
         } else {
             self.shrink_to(m, backing, h, &resize, node, target);
         }
-        self.retry_surplus(m, backing, h);
+        self.retry_stuck(m, backing, h);
         h.total(m).persistent() - others
     }
 

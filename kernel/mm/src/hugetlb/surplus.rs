@@ -22,9 +22,20 @@ use crate::page::{Page, PageList};
 pub struct NoMemory;
 
 impl HugeTlb {
-    /// Tries again to give surplus folios back whose memmap could not be restored
-    /// before; how many went.
+    /// Tries again to give back what could not go before: surplus folios whose memmap could
+    /// not be restored, and free folios with broken frames that were promised; how many
+    /// went.
     pub fn retry_surplus<M: Machine>(&self, m: &M, backing: Backing<'_>, h: &Hstate) -> u64 {
+        let gone = self.retry_stuck(m, backing, h);
+        if !h.pools.lock(m).poisoned_may_go() {
+            return gone;
+        }
+        let _resize = h.resize.lock(m);
+        gone + self.retire_poisoned(m, backing, h)
+    }
+
+    /// [`HugeTlb::retry_surplus`] for surplus folios, which needs no resize lock.
+    pub(super) fn retry_stuck<M: Machine>(&self, m: &M, backing: Backing<'_>, h: &Hstate) -> u64 {
         let mut gone = 0;
         while h.stuck(m) > 0 {
             let remove = |pools: &mut Pools, node| {
@@ -59,7 +70,8 @@ impl HugeTlb {
         let node = head.node(m);
         let mut doomed = Doomed::new();
         let mut pools = h.pools.lock(m);
-        if pools.counts(node).surplus > 0 {
+        // Where a broken one waits to go, that is the one to go.
+        if pools.counts(node).surplus > pools.broken_waiting(node) {
             pools.forget(node, Kind::Surplus);
             doomed.push(m, head);
         } else {
