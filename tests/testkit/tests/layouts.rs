@@ -48,7 +48,7 @@ fn table_is_true<E: Encoding, S: PageShape, Mo: Model>(world: &World, order: Ord
     // one above it.
     let above = if cost.pmd_tables > 0 { 2 } else { 0 };
     assert_eq!(ledger.upper_tables, above, "{what:?}: tables above");
-    // One frame holds the descriptors of 64 folios.
+    // A frame is a header of 64 bytes and 50 descriptors of 80.
     let folios = if cost.descriptors > 0 {
         GIB.pages() / order.pages()
     } else {
@@ -56,14 +56,16 @@ fn table_is_true<E: Encoding, S: PageShape, Mo: Model>(world: &World, order: Ord
     };
     assert_eq!(
         ledger.descriptors,
-        folios.div_ceil(64),
+        folios.div_ceil(50),
         "{what:?}: frames of descriptors"
     );
     assert_eq!(
-        folios * layouts::DESCRIPTOR_SIZE * PER_TIB,
+        (folios * PER_TIB).div_ceil(50) * PAGE_SIZE,
         cost.descriptors,
-        "{what:?}"
+        "{what:?}: descriptors"
     );
+    let sections = u64::from(Mo::MODEL == MemoryModel::Sparsemem);
+    assert_eq!(ledger.section_tables, sections, "{what:?}: section tables");
 }
 
 macro_rules! every_shape {
@@ -101,6 +103,23 @@ fn tables_above_by_hand() {
         pmd(layouts::cost::<Mask, Bytes64>(MemoryModel::Flatmem, GIB)),
         0
     );
+}
+
+/// A folio's descriptor by its fields: ten words. Sections of 128 MiB: 8192 to the TiB.
+#[test]
+fn descriptors_and_sections_by_hand() {
+    assert_eq!(layouts::DESCRIPTOR_SIZE, 80);
+    assert_eq!(layouts::SECTION_TABLE, 8192 * 8);
+    let mut table = String::new();
+    layouts::write_table(&mut table).unwrap();
+    let all = "| 21474840 KiB, 41944 KiB, 84 KiB |";
+    assert!(table.contains(all), "no {all:?} in\n{table}");
+    for text in [
+        "section table, 64 KiB for each TiB",
+        "28 MiB of page tables",
+    ] {
+        assert!(table.contains(text), "no {text:?} in\n{table}");
+    }
 }
 
 /// Rows with the numbers that the mail threads and Linux's documentation have: 16 GiB of

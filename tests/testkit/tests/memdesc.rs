@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mm::addr::{Order, Pfn};
 use mm::frames::Placement;
-use mm::machine::FailPoint;
+use mm::machine::{FailPoint, Machine as _};
 use mm::memdesc::{
     Bare, DEFAULT_BASE, Descriptor, Folio, MemdescError, MemdescMap, Page, Page8, Page16, Page32,
     Page64, PageFlags, Ptdesc, Slab, StructPage,
@@ -658,4 +658,40 @@ fn compound_head_of_a_folio_is_a_bug() {
         assert!(text.contains(part), "{text}");
     }
     assert!(map.folio_put(m, nodes, folio));
+}
+
+/// MD-2: a flag or a word of its own in a frame that others are mapped to as well is
+/// found, whoever put it there.
+fn audit_finds_what_is_shared<L: StructPage>(flag: u64, finding: &str) {
+    let w = World::small();
+    let (m, nodes) = (&w.m, &w.mm.nodes);
+    let (order, place) = (Order::of(11), Placement::local(m));
+    let map = MemdescMap::<L>::new(m, nodes, w.memmap(), DEFAULT_BASE, order, place)
+        .expect("enough memory");
+    let folio = map.alloc_folio(m, nodes, order).expect("room");
+    map.fold(m, nodes, folio).expect("enough pages");
+    let page = map.page(folio.pfn(m).offset(order.pages() - 1)).address();
+    let frame = mm::paging::translate(m, m.root(), page).expect("mapped");
+    let clean = m.read_phys(frame);
+    assert!(map.audit(m).is_ok(), "{}", map.audit(m));
+    m.write_phys(frame, clean ^ flag);
+    let found = map.audit(m).first.expect("nothing found");
+    assert_eq!(found.what, finding, "{found:?}");
+    m.write_phys(frame, clean);
+    assert!(map.audit(m).is_ok(), "{}", map.audit(m));
+    map.put_page(m, nodes, map.page(folio.pfn(m)))
+        .expect("ours");
+    assert!(map.destroy(m, nodes).is_ok(), "an empty map goes");
+}
+
+#[test]
+fn audit_finds_flags_in_a_shared_frame() {
+    let flags = "flags in a read-only frame";
+    for flag in [PageFlags::HWPOISON, PageFlags::ANON_EXCLUSIVE] {
+        audit_finds_what_is_shared::<Page64>(flag.raw(), flags);
+        audit_finds_what_is_shared::<Page32>(flag.raw(), flags);
+        audit_finds_what_is_shared::<Page16>(flag.raw(), flags);
+    }
+    // Of 8 bytes there is only the word: 2 for anonymous becomes 12 for exclusive.
+    audit_finds_what_is_shared::<Page8>(2 ^ 12, "word in a read-only frame");
 }

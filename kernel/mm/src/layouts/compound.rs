@@ -29,8 +29,11 @@ impl<E: Encoding, S: PageShape, Mo: Model> Map<E, S, Mo> {
             return Err(LayoutError::OrderOutOfBounds(order));
         }
         self.check_block(first, order)?;
-        if self.folio_of(m, first).is_some() {
-            return Err(LayoutError::WrongState(first));
+        // Each page: a smaller folio may lie anywhere in the block.
+        for pfn in (0..order.pages()).map(|n| first.offset(n)) {
+            if self.folio_of(m, pfn).is_some() {
+                return Err(LayoutError::WrongState(pfn));
+            }
         }
         let info = self.block_info(m, frames, first, order)?;
         self.set_head(m, first, &info);

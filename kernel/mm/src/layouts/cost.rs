@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::descriptors::DESCRIPTOR_SIZE;
+use super::descriptors::PER_FRAME;
 use crate::addr::{Order, PAGE_SIZE, PMD_SIZE, PUD_SIZE};
 use crate::page::encoding::*;
 
@@ -16,10 +16,19 @@ pub struct Cost {
     pub memmap: u64,
     /// Page tables of level 1 that map them. Without HVO 2 MiB leaves do.
     pub pte_tables: u64,
-    /// Page tables of level 2.
+    /// Page tables of level 2. Sparsemem's section table is none: [`SECTION_TABLE`].
     pub pmd_tables: u64,
-    /// Descriptors of folios.
+    /// Frames of descriptors of folios.
     pub descriptors: u64,
+}
+
+/// Bytes of sparsemem's section table for each TiB: a word for each section.
+pub const SECTION_TABLE: u64 = (1 << TIB >> SECTION.get()) * 8;
+
+/// Bytes of level-1 tables for each TiB if struct pages of `size` bytes are mapped by
+/// 4 KiB entries.
+const fn entries_of_pages(size: u64) -> u64 {
+    (size << TIB) / PMD_SIZE * PAGE_SIZE
 }
 
 /// What a TiB in folios of `order` costs with encoding `E`, struct pages `S` and `model`.
@@ -41,18 +50,14 @@ pub const fn cost<E: Encoding, S: PageShape>(
     let mapped = matches!(model, MemoryModel::SparsememVmemmap);
     Ok(Cost {
         memmap: if folds { folios * PAGE_SIZE } else { whole },
-        pte_tables: if folds {
-            whole / PMD_SIZE * PAGE_SIZE
-        } else {
-            0
-        },
+        pte_tables: if folds { entries_of_pages(S::SIZE) } else { 0 },
         pmd_tables: if mapped {
             whole.div_ceil(PUD_SIZE) * PAGE_SIZE
         } else {
             0
         },
         descriptors: if E::DESCRIPTOR {
-            folios * DESCRIPTOR_SIZE
+            folios.div_ceil(PER_FRAME) * PAGE_SIZE
         } else {
             0
         },
@@ -112,7 +117,14 @@ pub fn write_table(out: &mut dyn fmt::Write) -> fmt::Result {
     for (n, reason) in notes.0.iter().flatten().enumerate() {
         writeln!(out, "- ({}) {reason}.", n + 1)?;
     }
-    Ok(())
+    let tables = Bytes(entries_of_pages(Bytes56::SIZE));
+    write!(
+        out,
+        "\nNot in the table: sparsemem's section table, {} for each TiB. The kernel itself, built with\n\
+         pointer-56, maps its memmap by 4 KiB entries: {tables} of page tables for each TiB, where a map of that\n\
+         layout beside it has 2 MiB leaves.\n",
+        Bytes(SECTION_TABLE)
+    )
 }
 
 /// Reasons, numbered as they come up.

@@ -1,5 +1,5 @@
 //! Where the data of a folio are when they are not in its struct pages: frames cut into
-//! slots, in the direct map. [`memdesc`](crate::page::encoding::Memdesc) says what an
+//! slots as a slab's are, in the direct map. [`memdesc`](crate::page::encoding::Memdesc) says what an
 //! encoding does with their addresses; a life of their own they have elsewhere.
 
 use super::error::LayoutError;
@@ -8,14 +8,17 @@ use super::model::DIRECT_MAP;
 use crate::addr::{NodeId, Order, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
 use crate::frames::{FrameSource, Placement};
 use crate::machine::Machine;
+use crate::memdesc::{Kind, OBJECTS, capacity};
 
-/// Bytes of a descriptor.
-pub const DESCRIPTOR_SIZE: u64 = 64;
+/// Bytes of a descriptor: the one that [`memdesc`](crate::memdesc) keeps for a folio.
+pub const DESCRIPTOR_SIZE: u64 = Kind::Folio.size();
+/// Descriptors in a frame, behind a header.
+pub(super) const PER_FRAME: u64 = capacity(Kind::Folio);
 
 /// In a free slot: the next free one.
 const LINK: u64 = 0;
-/// In the last word of each frame: the next frame.
-const NEXT: u64 = PAGE_SIZE - 8;
+/// In the first word of each frame: the next frame.
+const NEXT: u64 = 0;
 /// First pfn and order of the folio.
 const BLOCK: u64 = 0;
 /// State of the folio: bit 0 is that its memmap is folded.
@@ -70,8 +73,8 @@ impl Descriptors {
             .phys();
         m.write_phys(frame.offset(NEXT), self.frames);
         self.frames = frame.as_u64();
-        for n in (0..PAGE_SIZE / DESCRIPTOR_SIZE).rev() {
-            let slot = frame.offset(n * DESCRIPTOR_SIZE);
+        for n in (0..PER_FRAME).rev() {
+            let slot = frame.offset(OBJECTS + n * DESCRIPTOR_SIZE);
             m.write_phys(slot.offset(LINK), self.free);
             self.free = slot.as_u64();
         }

@@ -29,6 +29,8 @@ pub enum LayoutError {
     WrongState(Pfn),
     /// The page has a bit of its own, so its struct page cannot be shared.
     PerPageBits(Pfn),
+    /// The struct page is shared with other pages, so it can have no bit of its own.
+    SharedPage(Pfn),
 }
 
 impl fmt::Display for LayoutError {
@@ -72,6 +74,12 @@ impl fmt::Display for LayoutError {
                 write!(
                     f,
                     "{pfn:?} has a bit of its own: its struct page cannot be shared"
+                )
+            }
+            Self::SharedPage(pfn) => {
+                write!(
+                    f,
+                    "the struct page of {pfn:?} is shared: its folio must be unfolded first"
                 )
             }
         }

@@ -7,12 +7,13 @@
 //! | within the folio | the first of the folio's memmap | the head and the first tails, or a descriptor's address over and over |
 
 use super::error::LayoutError;
-use super::fields;
+use super::fields::{self, PageBits};
 use super::map::Map;
 use super::model::Model;
 use crate::addr::{Order, PAGE_SIZE, PMD_SIZE, Pfn, VirtAddr};
 use crate::frames::{FrameSource, Placement};
 use crate::machine::Machine;
+use crate::page::Flags;
 use crate::page::encoding::{BlockInfo, Encoding, PageShape, PageShapeInfo, Sharing, Support};
 use crate::paging::{self, Flush, Level, Pte, PteFlags};
 
@@ -121,6 +122,15 @@ impl<E: Encoding, S: PageShape, Mo: Model> Map<E, S, Mo> {
             Sharing::AcrossNode => S::PER_FRAME,
             _ => u64::from(!E::DESCRIPTOR),
         };
+        // A head is not like its tails, but what is true of its page alone must not show
+        // at others (LAY-3).
+        if sharing == Sharing::WithinFolio && !E::DESCRIPTOR {
+            let bits = self.page_bits(m, first).map(PageBits::raw);
+            let born = Flags::from_raw(self.bits(first).raw()).with(Flags::HEAD);
+            if bits.is_some_and(|bits| bits != born.raw()) {
+                return Err(LayoutError::PerPageBits(first));
+            }
+        }
         let record = self.tail_record(m, first, order);
         for n in from..order.pages() {
             let pfn = first.offset(n);

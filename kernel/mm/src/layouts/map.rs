@@ -10,7 +10,9 @@ use super::model::{Model, Place, Spec};
 use crate::addr::{Order, PAGE_SIZE, Pfn, VirtAddr};
 use crate::frames::FrameSource;
 use crate::machine::Machine;
-use crate::page::encoding::{Encoding, PageShape, PageShapeInfo, Refusal, Support, support};
+use crate::page::encoding::{
+    Encoding, PageShape, PageShapeInfo, Refusal, Sharing, Support, support,
+};
 
 /// The three types, of which a map holds no value.
 type Layout<E, S, Mo> = fn() -> (E, S, Mo);
@@ -208,9 +210,22 @@ impl<E: Encoding, S: PageShape, Mo: Model> Map<E, S, Mo> {
         Some(PageBits::from_raw(Mo::load(m, at)))
     }
 
-    /// Sets or clears `bits` of the struct page of `pfn`. Not where it is shared.
-    pub fn set_page_bits<M: Machine>(&self, m: &M, pfn: Pfn, bits: PageBits, on: bool) {
-        let Some(flags) = S::FLAGS else { return };
+    /// Sets or clears `bits` of the struct page of `pfn`, if it has flags.
+    ///
+    /// # Errors
+    /// [`LayoutError::SharedPage`]: the frame that it lies in stands for others, too
+    /// (LAY-3).
+    pub fn set_page_bits<M: Machine>(
+        &self,
+        m: &M,
+        pfn: Pfn,
+        bits: PageBits,
+        on: bool,
+    ) -> Result<(), LayoutError> {
+        let Some(flags) = S::FLAGS else { return Ok(()) };
+        if self.is_shared(m, pfn) {
+            return Err(LayoutError::SharedPage(pfn));
+        }
         let at = self.page(m, pfn).offset(flags);
         let old = Mo::load(m, at);
         let new = if on {
@@ -219,6 +234,20 @@ impl<E: Encoding, S: PageShape, Mo: Model> Map<E, S, Mo> {
             old & !bits.raw()
         };
         Mo::store(m, at, new);
+        Ok(())
+    }
+
+    /// Whether the frame of the struct page of `pfn` is mapped more than once: within a
+    /// folded folio all are, the first included; across the node all but the first.
+    fn is_shared<M: Machine>(&self, m: &M, pfn: Pfn) -> bool {
+        let Some(first) = self.folio_of(m, pfn) else {
+            return false;
+        };
+        let private = match self.support.hvo {
+            Ok(Sharing::AcrossNode) => S::PER_FRAME,
+            _ => 0,
+        };
+        pfn >= first.offset(private) && self.is_folded(m, first)
     }
 
     /// All words of the struct page of `pfn`; zeroes behind them.

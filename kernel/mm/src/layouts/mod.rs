@@ -30,7 +30,7 @@ mod unfold;
 
 pub use align::samples;
 pub use audit::{Finding, Leaf};
-pub use cost::{Bytes, Cost, cost, write_table};
+pub use cost::{Bytes, Cost, SECTION_TABLE, cost, write_table};
 pub use descriptors::DESCRIPTOR_SIZE;
 pub use error::LayoutError;
 pub use fields::PageBits;

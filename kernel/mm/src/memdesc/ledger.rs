@@ -19,7 +19,8 @@ pub struct Totals {
     pub descriptor_frames: u64,
     /// Descriptors in use, by [`Kind`].
     pub descriptors: [u64; 4],
-    /// Frames taken out of the sharing because one page of theirs differs.
+    /// Frames taken out of the sharing so far because one page of theirs differs. It only
+    /// grows.
     pub unshared: u64,
     /// TLB flushes for folding and its reverse.
     pub flushes: u64,

@@ -45,4 +45,5 @@ pub use layout::{Page, Page8, Page16, Page32, Page64, StructPage};
 pub use ledger::Totals;
 pub use lookup::{page_folio, page_memdesc, page_ptdesc, page_slab};
 pub use map::{DEFAULT_BASE, MemdescMap};
+pub(crate) use slab::{OBJECTS, capacity};
 pub use word::{Memdesc, MemdescType};

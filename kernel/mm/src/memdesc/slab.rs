@@ -28,7 +28,7 @@ const PREV: u64 = 16;
 const FREE: u64 = 24;
 const USED: u64 = 32;
 /// Of the first object; a multiple of 16.
-pub(super) const OBJECTS: u64 = 64;
+pub(crate) const OBJECTS: u64 = 64;
 
 /// Of the link in a free object, and of the mark that says that it is free.
 const LINK: u64 = 16;
@@ -44,7 +44,7 @@ pub(super) fn kind_of<M: Machine>(m: &M, at: PhysAddr) -> Option<Kind> {
 }
 
 /// How many objects of `kind` a frame has.
-pub(super) const fn capacity(kind: Kind) -> u64 {
+pub(crate) const fn capacity(kind: Kind) -> u64 {
     (PAGE_SIZE - OBJECTS) / kind.size()
 }
 

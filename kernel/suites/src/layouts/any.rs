@@ -36,7 +36,7 @@ pub(super) trait AnyMap<M: Machine>: Send {
     fn is_folded(&self, m: &M, first: Pfn) -> bool;
     fn words(&self, m: &M, pfn: Pfn) -> [u64; 8];
     fn page_bits(&self, m: &M, pfn: Pfn) -> Option<PageBits>;
-    fn set_page_bits(&self, m: &M, pfn: Pfn, bits: PageBits, on: bool);
+    fn set_page_bits(&self, m: &M, pfn: Pfn, bits: PageBits, on: bool) -> Result<(), LayoutError>;
     fn audit(&self, m: &M, visit: &mut dyn FnMut(Leaf)) -> Result<(), Finding>;
 }
 
@@ -95,8 +95,8 @@ impl<M: Machine, E: Encoding, S: PageShape, Mo: Model> AnyMap<M> for Map<E, S, M
     fn page_bits(&self, m: &M, pfn: Pfn) -> Option<PageBits> {
         Map::page_bits(self, m, pfn)
     }
-    fn set_page_bits(&self, m: &M, pfn: Pfn, bits: PageBits, on: bool) {
-        Map::set_page_bits(self, m, pfn, bits, on);
+    fn set_page_bits(&self, m: &M, pfn: Pfn, bits: PageBits, on: bool) -> Result<(), LayoutError> {
+        Map::set_page_bits(self, m, pfn, bits, on)
     }
     fn audit(&self, m: &M, visit: &mut dyn FnMut(Leaf)) -> Result<(), Finding> {
         Map::audit(self, m, visit)

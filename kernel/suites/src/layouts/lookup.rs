@@ -142,6 +142,15 @@ fn misuse<M: Machine>(env: &Env<'_, M>, layout: &Layout<M>) -> Outcome {
     let wrong_order = map.destroy(m, FIRST, Order::of(3));
     check_eq!(wrong_order, Err(LayoutError::WrongState(FIRST)));
     ok(map.destroy(m, FIRST, order), "destroy")?;
+    // Small folios anywhere in a block are in the way of a larger one.
+    for n in [2, 6, 14] {
+        let small = FIRST.offset(n);
+        ok(map.prep(env, small, Order::of(1)), "prep")?;
+        let over = map.prep(env, FIRST, order);
+        check_eq!(over, Err(LayoutError::WrongState(small)));
+        check_eq!(map.folio_of(m, small.offset(1)), Some(small));
+        ok(map.destroy(m, small, Order::of(1)), "destroy")?;
+    }
     let gone = map.destroy(m, FIRST, order);
     check_eq!(gone, Err(LayoutError::WrongState(FIRST)));
     let populated = map.populate(env);

@@ -201,7 +201,7 @@ fn nomemory<M: Machine>(env: &Env<'_, M>, layout: &Layout<M>) -> Outcome {
 }
 
 /// A page with a bit of its own keeps its struct page; the error names it. Without the
-/// bit the folio folds.
+/// bit the folio folds, and then no page that shares its struct page gets one.
 pub fn bits_of_a_page_keep_it_private<M: Machine>(env: &Env<'_, M>) -> Outcome {
     each_layout(env, private)
 }
@@ -220,20 +220,37 @@ fn private<M: Machine>(env: &Env<'_, M>, layout: &Layout<M>) -> Outcome {
     let early = if layout.sharing == Sharing::AcrossNode {
         PAGE_SIZE / layout.size
     } else {
-        1
+        0
     };
     for (n, bits) in [
         (early, PageBits::HWPOISON),
+        (early, PageBits::RESERVED),
+        (early + 1, PageBits::HWPOISON),
         (order.pages() - 1, PageBits::ANON_EXCLUSIVE),
     ] {
         let pfn = FIRST.offset(n);
-        map.set_page_bits(m, pfn, bits, true);
+        ok(map.set_page_bits(m, pfn, bits, true), "set a bit")?;
         let refused = map.fold(env, FIRST, order);
         check_eq!(refused, Err(LayoutError::PerPageBits(pfn)));
         check!(!map.is_folded(m, FIRST), "folded all the same");
-        map.set_page_bits(m, pfn, bits, false);
+        ok(map.set_page_bits(m, pfn, bits, false), "clear a bit")?;
     }
     ok(map.fold(env, FIRST, order), "fold without bits")?;
+    for n in [early, early + 1, order.pages() - 1] {
+        let pfn = FIRST.offset(n);
+        let before = map.words(m, pfn);
+        let refused = map.set_page_bits(m, pfn, PageBits::HWPOISON, true);
+        check_eq!(refused, Err(LayoutError::SharedPage(pfn)));
+        check_eq!(map.words(m, pfn), before, "page {n} after a refusal");
+    }
+    if early > 0 {
+        // The last page whose struct page is still its own.
+        let (own, next) = (FIRST.offset(early - 1), FIRST.offset(early));
+        let before = map.words(m, next);
+        let set = map.set_page_bits(m, own, PageBits::HWPOISON, true);
+        ok(set, "set a bit of a page of its own")?;
+        check_eq!(map.words(m, next), before, "the page after it");
+    }
     audit(env, &*map, "folded")?;
     release(env, map)
 }

@@ -114,12 +114,19 @@ impl<L: StructPage> MemdescMap<L> {
         {
             audit.find("word of a page of a block", pfn, block.word, word);
         }
+        let shared = entry(m, self.address(pfn)) & WRITABLE == 0;
+        if let Some(block) = block.filter(|_| shared) {
+            audit.equal("word in a read-only frame", pfn, block.word, word);
+        }
         if L::SIZE == 8 {
             return;
         }
         let flags = self.raw(m, pfn, 0);
         let node = u64::from(self.node().get());
         audit.equal("node in the flags", pfn, node, flags >> 58);
+        if shared {
+            audit.equal("flags in a read-only frame", pfn, node << 58, flags);
+        }
         let (broken, reserved) = (flags >> 1 & 1, flags & 1);
         audit.equal("reserved flag", pfn, u64::from(word == RESERVED), reserved);
         if word & !15 == 0 {
