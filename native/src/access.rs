@@ -39,7 +39,7 @@ fn table() -> &'static [ExEntry] {
     let stop = &raw const __stop_tailfold_native_ex;
     let bytes = stop.addr() - start.addr();
     // SAFETY: the linker puts the symbols around the section, which holds nothing
-    // but entries and is never written.
+    // but entries and is never written (H-6).
     unsafe { core::slice::from_raw_parts(start.cast(), bytes / size_of::<ExEntry>()) }
 }
 
@@ -84,7 +84,7 @@ macro_rules! store {
 macro_rules! compare_exchange {
     ($at:expr, $current:expr, $new:expr, $instruction:literal) => {{
         let mut found = $current;
-        // SAFETY: as for `store`.
+        // SAFETY: as for `store` (INV-1).
         unsafe {
             asm!($instruction, in("rdi") $at, inout("rax") found, in("rcx") $new,
                  options(nostack));
@@ -126,7 +126,7 @@ pub(crate) fn compare_exchange64(at: u64, current: u64, new: u64) -> Result<u64,
 #[inline]
 pub(crate) fn fetch_add32(at: u64, delta: u32) -> u32 {
     let mut value = delta;
-    // SAFETY: as for `store`.
+    // SAFETY: as for `store` (INV-1).
     unsafe {
         asm!("lock xadd [rdi], eax", in("rdi") at, inout("eax") value, options(nostack));
     }
@@ -146,7 +146,7 @@ pub(crate) fn copy(to: u64, from: u64, words: u64) {
 
 /// Stores `value` `words` times.
 pub(crate) fn fill(to: u64, value: u64, words: u64) {
-    // SAFETY: as for `copy`.
+    // SAFETY: as for `copy` (INV-5).
     unsafe {
         asm!("rep stosq",
              inout("rdi") to => _, inout("rcx") words => _, in("rax") value,

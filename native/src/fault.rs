@@ -40,13 +40,13 @@ pub(crate) fn unregister(machine: &Arc<Shared>) {
 }
 
 fn install() {
-    // SAFETY: all fields of `sigaction` may be zero.
+    // SAFETY: all fields of `sigaction` may be zero (N-2).
     let mut action: libc::sigaction = unsafe { zeroed() };
     action.sa_sigaction = handler as *const () as usize;
     // NODEFER: what is wrong in the handler itself ends the process at once.
     action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER;
     let mut old = MaybeUninit::uninit();
-    // SAFETY: both structures live until the call is over.
+    // SAFETY: both structures live until the call is over (N-2).
     let failed = unsafe { libc::sigaction(libc::SIGSEGV, &raw const action, old.as_mut_ptr()) };
     assert!(failed == 0, "sigaction for SIGSEGV refused");
 }
@@ -59,12 +59,12 @@ fn register_of(context: &mut libc::ucontext_t, which: libc::c_int) -> &mut i64 {
 
 /// A thread that faults here is put back where it was, or at a fixup.
 extern "C" fn handler(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut core::ffi::c_void) {
-    // SAFETY: the kernel passes the signal's information.
+    // SAFETY: the kernel passes the signal's information (N-2).
     let info = unsafe { &*info };
-    // SAFETY: it is about `SIGSEGV`, which has an address.
+    // SAFETY: it is about `SIGSEGV`, which has an address (N-2).
     let at = unsafe { info.si_addr() }.addr() as u64;
     // SAFETY: the kernel passes the interrupted thread's context, which is the handler's
-    // to change until it returns.
+    // to change until it returns (N-2).
     let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
     let rip = register_of(context, libc::REG_RIP).cast_unsigned();
     let write = register_of(context, libc::REG_ERR).cast_unsigned() & WRITE;
@@ -102,7 +102,7 @@ fn die(at: u64, rip: u64, why: &str) -> ! {
     // Not `eprintln`, which test harnesses keep to themselves until a test is over.
     let line = format!("BUG: the instruction at {rip:#x} touched {at:#x}, which {why}\n");
     let _ = std::io::stderr().write_all(line.as_bytes());
-    // SAFETY: back to what a fault does to a process without a handler.
+    // SAFETY: back to what a fault does to a process without a handler (N-2).
     unsafe { libc::signal(libc::SIGSEGV, libc::SIG_DFL) };
     std::process::abort()
 }

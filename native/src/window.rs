@@ -32,7 +32,7 @@ impl Window {
     pub(crate) fn reserve(bytes: u64, align: u64) -> Result<Self, HostError> {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         let all = bytes + align;
-        // SAFETY: a new mapping at an address that the host chooses.
+        // SAFETY: a new mapping at an address that the host chooses (N-1).
         let got = unsafe { mmap_anonymous(ptr::null_mut(), size(all), ProtFlags::empty(), flags) };
         let got = got
             .map_err(HostError::of("mmap to reserve address space"))?
@@ -40,7 +40,7 @@ impl Window {
         let start = got.next_multiple_of(align);
         for (from, to) in [(got, start), (start + bytes, got + all)] {
             if from < to {
-                // SAFETY: the part of our own new mapping that is not wanted.
+                // SAFETY: the part of our own new mapping that is not wanted (N-1).
                 let unmapped = unsafe { munmap(pointer(from), size(to - from)) };
                 unmapped.map_err(HostError::of("munmap beside reserved address space"))?;
             }
@@ -124,7 +124,7 @@ impl Window {
         self.check(at, bytes);
         let mut refused = Errno::AGAIN;
         for _ in 0..COLLAPSE_TRIES {
-            // SAFETY: inside our own range; frames change places, not what is in them.
+            // SAFETY: inside our own range; frames change places, not what is in them (N-1).
             let done =
                 unsafe { libc::madvise(pointer(self.host(at)), size(bytes), libc::MADV_COLLAPSE) };
             if done == 0 {
@@ -145,7 +145,7 @@ impl Window {
     pub(crate) fn hide(&self, at: u64, bytes: u64) -> Result<(), HostError> {
         self.check(at, bytes);
         let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
-        // SAFETY: as for `map`.
+        // SAFETY: as for `map` (N-1).
         let hidden = unsafe {
             mmap_anonymous(
                 pointer(self.host(at)),
@@ -163,7 +163,7 @@ impl Window {
 impl Drop for Window {
     fn drop(&mut self) {
         let bytes = self.range.bytes();
-        // SAFETY: our own range, and nothing uses it any more.
+        // SAFETY: our own range, and nothing uses it any more (N-1).
         let unmapped =
             unsafe { munmap(pointer(self.host(self.range.start.as_u64())), size(bytes)) };
         debug_assert!(unmapped.is_ok());

@@ -59,7 +59,7 @@ impl Frame {
     #[expect(unsafe_code, reason = "loom's cell hands out raw pointers")]
     fn fill(&self) {
         self.content.with_mut(|content| {
-            // SAFETY: loom checks that nobody else is at it.
+            // SAFETY: loom checks that nobody else is at it (N-4).
             unsafe { *content = FILLED }
         });
     }
@@ -67,7 +67,7 @@ impl Frame {
     #[expect(unsafe_code, reason = "loom's cell hands out raw pointers")]
     fn read(&self) -> u64 {
         self.content.with(|content| {
-            // SAFETY: loom checks that nobody writes to it.
+            // SAFETY: loom checks that nobody writes to it (N-4).
             unsafe { *content }
         })
     }

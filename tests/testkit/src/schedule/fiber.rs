@@ -37,7 +37,7 @@ impl<'a> Fiber<'a> {
             catch_unwind(AssertUnwindSafe(work))
         };
         // SAFETY: what `work` borrows lives for 'a. `Fiber<'a>` has a `Drop` that
-        // unwinds the work, so it cannot outlive 'a, and nobody forgets one.
+        // unwinds the work, so it cannot outlive 'a, and nobody forgets one (N-3).
         let coroutine = unsafe { Coroutine::with_stack_unchecked(DefaultStack::default(), body) };
         Self {
             coroutine,
@@ -71,7 +71,7 @@ pub(super) fn suspend(point: Point) -> u64 {
     let yielder = YIELDER.get();
     assert!(!yielder.is_null(), "not inside a fiber");
     // SAFETY: set by the fiber that runs on this thread, whose stack, and with it the
-    // yielder, exists as long as it runs; `resume` clears it when it stops.
+    // yielder, exists as long as it runs; `resume` clears it when it stops (N-3).
     let yielder_ref = unsafe { &*yielder };
     let random = yielder_ref.suspend(point);
     YIELDER.set(yielder);
