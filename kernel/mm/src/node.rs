@@ -159,12 +159,14 @@ impl Nodes {
 
     /// A block of `order` for a huge page of `node`, which may not use up the
     /// last free pages: those are for page tables and memmap, so that asking for
-    /// too many huge pages fails nothing but itself.
+    /// too many huge pages fails nothing but itself. Under the node's lock `prepare` makes
+    /// it known as one: no frame of it ever is neither free nor part of a huge page.
     pub fn alloc_above_watermark<M: Machine>(
         &self,
         m: &M,
         order: Order,
         node: NodeId,
+        prepare: impl FnOnce(Pfn),
     ) -> Option<Pfn> {
         if m.inject(FailPoint::PageAlloc) {
             return None;
@@ -174,7 +176,32 @@ impl Nodes {
         if buddy.free_pages() < this.watermark() + order.pages() {
             return None;
         }
-        buddy.alloc(m, order)
+        let block = buddy.alloc(m, order)?;
+        prepare(block);
+        Some(block)
+    }
+
+    /// Takes back the block of a huge page, all of it or, if `broken` says so, all frames
+    /// that are not marked broken. Under the node's lock `undo` takes away what made it
+    /// known as one.
+    ///
+    /// # Panics
+    /// As [`Buddy::free`] or [`Buddy::free_sound`] does.
+    pub fn free_huge<M: Machine>(
+        &self,
+        m: &M,
+        block: Pfn,
+        order: Order,
+        broken: bool,
+        undo: impl FnOnce(),
+    ) {
+        let mut buddy = self.owner(m, block).buddy.lock(m);
+        undo();
+        if broken {
+            buddy.free_sound(m, block, order);
+        } else {
+            buddy.free(m, block, order);
+        }
     }
 
     /// Allocations that failed since start, because memory was short or by injection.
@@ -225,17 +252,6 @@ impl Nodes {
     /// As that does.
     pub fn put_back<M: Machine>(&self, m: &M, pfn: Pfn) {
         self.owner(m, pfn).buddy.lock(m).put_back(m, pfn);
-    }
-
-    /// [`Buddy::free_sound`] on the node of `block`.
-    ///
-    /// # Panics
-    /// As that does.
-    pub fn free_sound<M: Machine>(&self, m: &M, block: Pfn, order: Order) -> u64 {
-        self.owner(m, block)
-            .buddy
-            .lock(m)
-            .free_sound(m, block, order)
     }
 
     fn owner<M: Machine>(&self, m: &M, block: Pfn) -> &Node {

@@ -16,7 +16,7 @@ use crate::hugetlb::{grow_or_skip, with_hvo};
 use crate::{Env, vmemmap_audit};
 
 /// The case once with each policy, HVO on, pools empty; nothing is left behind.
-fn each_policy<M: Machine>(
+pub(crate) fn each_policy<M: Machine>(
     env: &Env<'_, M>,
     mut case: impl FnMut(PoisonPolicy) -> Outcome,
 ) -> Outcome {

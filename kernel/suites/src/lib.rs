@@ -39,8 +39,8 @@ pub mod vmemmap_audit;
 
 pub use env::{Env, Random};
 pub use smp::{
-    churn as smp_churn, faults as smp_faults, locks as smp_locks, readers as smp_readers,
-    tlb as smp_tlb,
+    broken as smp_hwpoison, churn as smp_churn, faults as smp_faults, locks as smp_locks,
+    readers as smp_readers, tlb as smp_tlb,
 };
 
 /// Calls `$each! { suite: case, case, ... }` for every suite.
@@ -120,6 +120,7 @@ macro_rules! for_each_smp_suite {
     ($each:ident) => {
         $each! { smp_churn: one_shared_tail, one_table, nobody_sees_freed_frames,
         every_node_from_every_cpu }
+        $each! { smp_hwpoison: frames_break_under_users }
         $each! { smp_locks: no_frame_has_two_owners, no_folio_has_two_owners, blocks_are_local,
         folios_are_local }
         $each! { smp_faults: tail_writes_fault, unconditional_add_faults }

@@ -32,7 +32,7 @@ impl Buddy {
             order = half;
         }
         let page = self.memmap.page(pfn);
-        page.set_flags(m, page.flags(m).with(Flags::HWPOISON));
+        page.change_flag(m, Flags::HWPOISON, true);
         true
     }
 
@@ -44,12 +44,11 @@ impl Buddy {
     #[doc(alias = "put_page_back_buddy")]
     pub fn put_back<M: Machine>(&mut self, m: &M, pfn: Pfn) {
         let page = self.memmap.page(pfn);
-        let flags = page.flags(m);
         assert!(
-            flags.contains(Flags::HWPOISON),
+            page.flags(m).contains(Flags::HWPOISON),
             "BUG: {pfn:?} is put back but is not marked broken"
         );
-        page.set_flags(m, flags.without(Flags::HWPOISON));
+        page.change_flag(m, Flags::HWPOISON, false);
         assert_unused(m, page, Order::PAGE);
         self.insert_merged(m, pfn, Order::PAGE);
     }

@@ -168,15 +168,7 @@ impl Pools {
         if has_hwpoisoned(m, head) == broken {
             return;
         }
-        let flags = head.flags(m);
-        head.set_flags(
-            m,
-            if broken {
-                flags.with(Flags::HAS_HWPOISONED)
-            } else {
-                flags.without(Flags::HAS_HWPOISONED)
-            },
-        );
+        head.change_flag(m, Flags::HAS_HWPOISONED, broken);
         if is_free(m, head) {
             self.count_poisoned(head.node(m), broken);
         }
@@ -223,7 +215,7 @@ impl Pools {
         Some(head)
     }
 
-    fn dequeue_this<M: Machine>(&mut self, m: &M, node: NodeId, head: Page) {
+    pub(super) fn dequeue_this<M: Machine>(&mut self, m: &M, node: NodeId, head: Page) {
         let pool = &mut self.nodes[node.index()];
         pool.free.remove(m, head);
         head.set_private(m, 0);

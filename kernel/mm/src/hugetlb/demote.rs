@@ -264,7 +264,7 @@ fn is_all_free<M: Machine>(
         let pfn = memmap.pfn(part);
         // A section that is a hole has no struct pages to look at.
         let there =
-            !pfn.is_aligned(Memmap::SECTION) || paging::leaf(m, m.root(), part.address()).is_some();
+            !pfn.is_aligned(Memmap::SECTION) || paging::is_mapped(m, m.root(), part.address());
         there
             && part.page_type(m) == PageType::HUGETLB
             && is_free(m, part)

@@ -5,8 +5,6 @@ use super::poison::has_hwpoisoned;
 use super::raw_hwp::is_unreliable;
 use super::turns::Turns;
 use super::{Backing, Event, Hstate, HugeTlb};
-use crate::addr::Pfn;
-use crate::frames::FrameSource;
 use crate::machine::{Level, Machine};
 use crate::page::{self, Page, PageList, PageType};
 use crate::vmemmap::{self, Fill};
@@ -65,9 +63,12 @@ impl HugeTlb {
     ) -> PageList {
         let mut batch = PageList::new();
         turns.visit(want, |node| {
-            let block = backing.nodes.alloc_above_watermark(m, h.order(), node);
+            let memmap = backing.vmemmap.memmap();
+            let prep = |block| prep(m, memmap.page(block), h);
+            let nodes = backing.nodes;
+            let block = nodes.alloc_above_watermark(m, h.order(), node, prep);
             if let Some(block) = block {
-                batch.push(m, prep(m, backing, h, block));
+                batch.push(m, memmap.page(block));
             } else if !h.is_gigantic() {
                 self.events.count(Event::AllocFail, 1);
             }
@@ -178,21 +179,16 @@ impl HugeTlb {
         if broken {
             self.clear_hwpoison(m, backing, head);
         }
-        head.set_page_type(m, PageType::NONE);
-        page::undo_compound_head(m, head, h.order());
         let block = backing.vmemmap.memmap().pfn(head);
-        if broken {
-            backing.nodes.free_sound(m, block, h.order());
-        } else {
-            backing.nodes.free(m, block, h.order());
-        }
+        backing.nodes.free_huge(m, block, h.order(), broken, || {
+            head.set_page_type(m, PageType::NONE);
+            page::undo_compound_head(m, head, h.order());
+        });
     }
 }
 
 #[doc(alias = "prep_new_hugetlb_folio")]
-fn prep<M: Machine>(m: &M, backing: Backing<'_>, h: &Hstate, block: Pfn) -> Page {
-    let head = backing.vmemmap.memmap().page(block);
+fn prep<M: Machine>(m: &M, head: Page, h: &Hstate) {
     page::prep_compound_head(m, head, h.order());
     head.set_page_type(m, PageType::HUGETLB);
-    head
 }

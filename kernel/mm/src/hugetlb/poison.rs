@@ -5,14 +5,15 @@
 //! broken frames. Which ones these are, their struct pages say ([`Flags::HWPOISON`] is
 //! always exact), or, while those are folded, a list (`raw_hwp.rs`).
 
-use super::counters::{Kind, Pools, is_free};
+use super::counters::{Kind, Pools};
 use super::fresh::{BATCH, Doomed};
+use super::hold::is_free_of;
 use super::raw_hwp::is_unreliable;
 use super::turns::Turns;
 use super::{Backing, Event, Hstate, HugeTlb};
 use crate::addr::Pfn;
 use crate::machine::Machine;
-use crate::page::{self, Flags, Memmap, Page, PageType};
+use crate::page::{Flags, Memmap, Page};
 
 /// Why a free folio was not given back. It is in its pool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,15 +39,15 @@ impl HugeTlb {
     #[doc(alias = "is_raw_hwpoison_page_in_hugepage")]
     #[doc(alias = "is_page_hwpoison")]
     pub fn is_raw_hwpoison<M: Machine>(&self, m: &M, memmap: Memmap, page: Page) -> bool {
-        if page.flags(m).contains(Flags::HWPOISON) {
-            return true;
-        }
-        let hugetlb = |head: &Page| head.page_type(m) == PageType::HUGETLB;
-        page::page_folio(m, page)
-            .filter(hugetlb)
-            .is_some_and(|head| {
-                has_hwpoisoned(m, head) && self.raw_hwp.contains(m, head, memmap.pfn(page))
-            })
+        let marked = || page.flags(m).contains(Flags::HWPOISON);
+        let pfn = memmap.pfn(page);
+        let listed = || {
+            self.folio_of(m, memmap, pfn)
+                .filter(|(_, head)| has_hwpoisoned(m, *head))
+                .is_some_and(|(_, head)| self.raw_hwp.contains(m, head, pfn))
+        };
+        // What the list knows may have moved to the page while the list was read.
+        marked() || listed() || marked()
     }
 
     /// Frames that hold lists of broken pages.
@@ -54,21 +55,13 @@ impl HugeTlb {
         self.raw_hwp.frames(m)
     }
 
-    /// The pools that the folio with head `head` belongs to.
-    #[doc(alias = "folio_hstate")]
-    pub(crate) fn hstate_of<M: Machine>(&self, m: &M, head: Page) -> Option<&Hstate> {
-        let order = page::folio_order_seen(m, head)?;
-        self.hstate(order)
-            .filter(|_| head.page_type(m) == PageType::HUGETLB)
-    }
-
     /// Gives the free folio with head `head` back to the buddy allocator, all but `broken`
     /// and what else of it is known to be broken.
     ///
     /// # Errors
-    /// [`Undissolved`]; busy is also a folio that is to go already, if `broken` is named. One with broken
-    /// frames for which there was no memory is surplus then, and tried again later; any
-    /// other is as it was.
+    /// [`Undissolved`]; busy is also a folio that is something else by now, and, if `broken`
+    /// is named, one that is to go already. One with broken frames for which there was no
+    /// memory is surplus then, and tried again later; any other is as it was.
     #[doc(alias = "dissolve_free_hugetlb_folio")]
     pub(crate) fn dissolve_free<M: Machine>(
         &self,
@@ -82,11 +75,12 @@ impl HugeTlb {
         let node = head.node(m);
         let mut pools = h.pools.lock(m);
         let kind = pools.kind_to_go(node);
-        if broken.is_some() && has_hwpoisoned(m, head) {
+        // Named is a frame that works still; else it is for the broken ones that it goes.
+        if !is_free_of(m, h, head) || has_hwpoisoned(m, head) == broken.is_some() {
             return Err(Undissolved::Busy);
         }
         let waiting = pools.stuck(node);
-        if !is_free(m, head) || !pools.remove_this(m, node, head, kind) {
+        if !pools.remove_this(m, node, head, kind) {
             return Err(Undissolved::Busy);
         }
         let stuck = pools.stuck(node) < waiting;
@@ -111,8 +105,8 @@ impl HugeTlb {
         }
         if let Some(pfn) = broken {
             let page = backing.vmemmap.memmap().page(pfn);
-            page.set_flags(m, page.flags(m).with(Flags::HWPOISON));
-            head.set_flags(m, head.flags(m).with(Flags::HAS_HWPOISONED));
+            page.change_flag(m, Flags::HWPOISON, true);
+            head.change_flag(m, Flags::HAS_HWPOISONED, true);
         }
         self.release(m, backing, h, head);
         Ok(())
@@ -129,10 +123,11 @@ impl HugeTlb {
     #[doc(alias = "folio_clear_hugetlb_hwpoison")]
     pub(super) fn clear_hwpoison<M: Machine>(&self, m: &M, backing: Backing<'_>, head: Page) {
         debug_assert!(!is_unreliable(m, head), "{head:?} is to be leaked");
-        head.set_flags(m, head.flags(m).without(Flags::HAS_HWPOISONED));
-        while let Some(pfn) = self.raw_hwp.pop(m, backing.nodes, head) {
+        while let Some(pfn) = self.raw_hwp.first_or_end(m, head) {
             let page = backing.vmemmap.memmap().page(pfn);
-            page.set_flags(m, page.flags(m).with(Flags::HWPOISON));
+            // Before the list forgets: at no moment is the frame thought whole.
+            page.change_flag(m, Flags::HWPOISON, true);
+            self.raw_hwp.remove(m, backing.nodes, head, pfn);
         }
     }
 

@@ -5,10 +5,11 @@
 //! of the first node. Nodes are 16 bytes each and lie 255 to a frame from the buddy
 //! allocator; a frame that is empty goes back. All of it is under one lock.
 
+use super::poison::has_hwpoisoned;
 use crate::addr::{Order, PAGE_SIZE, Pfn, PhysAddr};
 use crate::frames::{FrameSource, Placement};
 use crate::machine::Machine;
-use crate::page::Page;
+use crate::page::{Flags, Page, PageType};
 use crate::sync::{IrqLock, LockClass};
 
 /// In the folio's word: pages are broken that no list names, because there was no memory
@@ -91,12 +92,13 @@ impl RawHwp {
     }
 
     /// Whether `pfn` is broken by what the folio with head `head` knows: it is on the
-    /// list, or the list is not complete.
+    /// list, or the list is not complete. `head` may have ceased to be one.
     pub(super) fn contains<M: Machine>(&self, m: &M, head: Page, pfn: Pfn) -> bool {
         let slab = self.slab.lock(m);
-        let found = is_unreliable(m, head) || slab.find(m, head, pfn).is_some();
-        drop(slab);
-        found
+        // Who frees a folio that has this mark takes it away under the lock first, so the
+        // word is the list's for as long as the lock is held.
+        let listed = has_hwpoisoned(m, head) && head.page_type(m) == PageType::HUGETLB;
+        listed && (is_unreliable(m, head) || slab.find(m, head, pfn).is_some())
     }
 
     /// Strikes `pfn` off the list of `head`; whether it was on it.
@@ -122,16 +124,15 @@ impl RawHwp {
         true
     }
 
-    /// Takes one page off the list of `head`.
-    pub(super) fn pop<M: Machine>(
-        &self,
-        m: &M,
-        frames: &impl FrameSource<M>,
-        head: Page,
-    ) -> Option<Pfn> {
-        let first = first_node(m, head)?;
-        let pfn = node_pfn(m, first)?;
-        self.remove(m, frames, head, pfn).then_some(pfn)
+    /// A page on the list of `head`; if there is none, the folio's mark is gone after.
+    pub(super) fn first_or_end<M: Machine>(&self, m: &M, head: Page) -> Option<Pfn> {
+        let slab = self.slab.lock(m);
+        let first = first_node(m, head).and_then(|node| node_pfn(m, node));
+        if first.is_none() {
+            head.change_flag(m, Flags::HAS_HWPOISONED, false);
+        }
+        drop(slab);
+        first
     }
 
     /// Whether the list of `head` names any page.

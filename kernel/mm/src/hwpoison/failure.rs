@@ -1,8 +1,10 @@
 //! A frame that the hardware reports broken.
 
-use super::{Backing, Handled, HwPoison, PoisonError, PoisonPolicy, huge_page, mark, online_page};
+use super::{
+    Backing, Handled, HwPoison, PoisonError, PoisonPolicy, mark, online_page, while_moving,
+};
 use crate::addr::Pfn;
-use crate::hugetlb::{Hstate, HugeTlb};
+use crate::hugetlb::{Held, Hold, HugeTlb};
 use crate::machine::{Level, Machine};
 use crate::page::Page;
 use crate::vmemmap;
@@ -13,8 +15,8 @@ impl HwPoison {
     ///
     /// # Errors
     /// [`PoisonError::NoRam`], [`PoisonError::AlreadyPoisoned`], or
-    /// [`PoisonError::Busy`] for a frame that is neither free nor part of a huge page: the
-    /// kernel's own. Nothing has changed then.
+    /// [`PoisonError::Busy`] for a frame that is neither free nor part of a huge page (the
+    /// kernel's own), or changes hands all the time. Nothing has changed then.
     pub fn memory_failure<M: Machine>(
         &self,
         m: &M,
@@ -36,22 +38,30 @@ impl HwPoison {
             report("already hardware poisoned", "Ignored");
             return Err(PoisonError::AlreadyPoisoned(pfn));
         }
-        if let Some((h, head)) = huge_page(m, hugetlb, page) {
-            let handled = self.huge_page_failure(m, hugetlb, backing, h, head, pfn);
-            let result = match handled {
-                Handled::Delayed => "Delayed",
-                _ => "Recovered",
-            };
-            report("huge page", result);
-            return Ok(handled);
-        }
-        if !backing.nodes.take_off(m, pfn) {
+        let handled = while_moving(|| match hugetlb.hold(m, memmap, pfn) {
+            Hold::Folio(held) => {
+                let handled = self.huge_page_failure(m, hugetlb, backing, held, pfn);
+                Some(("huge page", handled))
+            }
+            Hold::NoHugePage => {
+                let free = backing.nodes.take_off(m, pfn);
+                free.then_some(("free buddy page", Handled::Recovered))
+            }
+            Hold::Moving => None,
+        });
+        let Some((what, handled)) = handled else {
             report("kernel page", "Ignored");
             return Err(PoisonError::Busy(pfn));
+        };
+        if what == "free buddy page" {
+            self.count_known(true);
         }
-        self.count_known(true);
-        report("free buddy page", "Recovered");
-        Ok(Handled::Recovered)
+        let result = match handled {
+            Handled::Delayed => "Delayed",
+            _ => "Recovered",
+        };
+        report(what, result);
+        Ok(handled)
     }
 
     #[doc(alias = "try_memory_failure_hugetlb")]
@@ -60,10 +70,11 @@ impl HwPoison {
         m: &M,
         hugetlb: &HugeTlb,
         backing: Backing<'_>,
-        h: &Hstate,
-        head: Page,
+        held: Held<'_>,
         pfn: Pfn,
     ) -> Handled {
+        let Held { h, head, free } = held;
+        let memmap = backing.vmemmap.memmap();
         // First of all: from here on nobody is given the folio.
         hugetlb.set_hwpoison(m, h, head, true);
         if self.note(m, hugetlb, backing, head, pfn) {
@@ -71,9 +82,13 @@ impl HwPoison {
         } else {
             self.unknown.fetch_add(1, Ordering::Relaxed);
         }
-        match hugetlb.dissolve_free(m, backing, h, head, None) {
-            Ok(()) => Handled::Recovered,
-            Err(_) => Handled::Delayed,
+        hugetlb.let_go(m, backing, held);
+        let gone = free && hugetlb.dissolve_free(m, backing, h, head, None).is_ok();
+        // Somebody else may have been faster.
+        if gone || hugetlb.folio_of(m, memmap, pfn).is_none() {
+            Handled::Recovered
+        } else {
+            Handled::Delayed
         }
     }
 

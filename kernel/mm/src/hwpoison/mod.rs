@@ -15,9 +15,9 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use crate::addr::Pfn;
-use crate::hugetlb::{Backing, Hstate, HugeTlb, ResizeLock};
+use crate::hugetlb::{Backing, ResizeLock};
 use crate::machine::Machine;
-use crate::page::{self, Flags, Memmap, Page, STRUCT_PAGE_SIZE};
+use crate::page::{Flags, Memmap, Page, STRUCT_PAGE_SIZE};
 use crate::paging;
 
 /// Where it is kept which frame of a huge page in use is broken.
@@ -169,37 +169,26 @@ impl HwPoison {
     }
 }
 
+/// Does what may fail only because a frame is on its way between a huge page and the
+/// allocator until it is done, or has failed more often than that can be the reason.
+fn while_moving<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+    const TRIES: usize = 16;
+    (0..TRIES).find_map(|_| attempt())
+}
+
 /// The struct page of `pfn`, if it has one.
 #[doc(alias = "pfn_to_online_page")]
 fn online_page<M: Machine>(m: &M, memmap: Memmap, pfn: Pfn) -> Result<Page, PoisonError> {
     let inside = pfn.as_u64() < Memmap::WINDOW / STRUCT_PAGE_SIZE;
-    let there = |page: &Page| paging::leaf(m, m.root(), page.address()).is_some();
+    let there = |page: &Page| paging::is_mapped(m, m.root(), page.address());
     inside
         .then(|| memmap.page(pfn))
         .filter(there)
         .ok_or(PoisonError::NoRam(pfn))
 }
 
-/// The huge page that `page` belongs to, if it does to one.
-fn huge_page<'a, M: Machine>(
-    m: &M,
-    hugetlb: &'a HugeTlb,
-    page: Page,
-) -> Option<(&'a Hstate, Page)> {
-    let head = page::page_folio(m, page)?;
-    Some((hugetlb.hstate_of(m, head)?, head))
-}
-
 /// Marks the struct page of a broken frame, which is writable, or unmarks it.
 #[doc(alias = "SetPageHWPoison")]
 fn mark<M: Machine>(m: &M, page: Page, broken: bool) {
-    let flags = page.flags(m);
-    page.set_flags(
-        m,
-        if broken {
-            flags.with(Flags::HWPOISON)
-        } else {
-            flags.without(Flags::HWPOISON)
-        },
-    );
+    page.change_flag(m, Flags::HWPOISON, broken);
 }

@@ -1,6 +1,6 @@
 //! A frame that is taken out of use before it breaks.
 
-use super::{Backing, Handled, HwPoison, PoisonError, huge_page, online_page};
+use super::{Backing, Handled, HwPoison, PoisonError, online_page};
 use crate::addr::Pfn;
 use crate::hugetlb::{HugeTlb, Undissolved};
 use crate::machine::{Level, Machine};
@@ -36,7 +36,7 @@ impl HwPoison {
             report("already poisoned");
             return Ok(Handled::Already);
         }
-        if let Some((h, head)) = huge_page(m, hugetlb, page) {
+        if let Some((h, head)) = hugetlb.folio_of(m, memmap, pfn) {
             let dissolved = hugetlb.dissolve_free(m, backing, h, head, Some(pfn));
             if let Err(why) = dissolved {
                 report("the huge page cannot be dissolved");

@@ -1,8 +1,8 @@
 //! A frame that turns out not to be broken. For tests, as in Linux.
 
-use super::{Backing, HwPoison, PoisonError, huge_page, mark, online_page};
+use super::{Backing, HwPoison, PoisonError, mark, online_page, while_moving};
 use crate::addr::Pfn;
-use crate::hugetlb::{HugeTlb, has_hwpoisoned, is_unreliable};
+use crate::hugetlb::{Hold, HugeTlb, is_unreliable};
 use crate::machine::{Level, Machine};
 use crate::page::{Flags, Page, folio_nr_pages};
 use crate::vmemmap;
@@ -13,8 +13,8 @@ impl HwPoison {
     ///
     /// # Errors
     /// [`PoisonError::NoRam`], [`PoisonError::NotPoisoned`], or [`PoisonError::Busy`] for a
-    /// frame of a folio that does not know which of its frames are broken. Nothing has
-    /// changed then.
+    /// frame of a folio that does not know which of its frames are broken, or one that
+    /// changes hands all the time. Nothing has changed then.
     pub fn unpoison_memory<M: Machine>(
         &self,
         m: &M,
@@ -28,19 +28,29 @@ impl HwPoison {
         if !hugetlb.is_raw_hwpoison(m, memmap, page) {
             return Err(PoisonError::NotPoisoned(pfn));
         }
-        let huge = huge_page(m, hugetlb, page).filter(|(_, head)| has_hwpoisoned(m, *head));
-        if let Some((h, head)) = huge {
-            if is_unreliable(m, head) {
-                return Err(PoisonError::Busy(pfn));
-            }
-            self.forget(m, hugetlb, backing, head, pfn);
-            let whole = hugetlb.raw_hwp.is_empty(m, head) && !any_marked(m, head);
-            if whole {
-                hugetlb.set_hwpoison(m, h, head, false);
-            }
-        } else {
-            backing.nodes.put_back(m, pfn);
+        let unreliable = |(_, head)| is_unreliable(m, head);
+        if hugetlb.folio_of(m, memmap, pfn).is_some_and(unreliable) {
+            return Err(PoisonError::Busy(pfn));
         }
+        while_moving(|| match hugetlb.hold(m, memmap, pfn) {
+            Hold::Folio(held) => {
+                let (h, head) = (held.h, held.head);
+                self.forget(m, hugetlb, backing, head, pfn);
+                let whole = hugetlb.raw_hwp.is_empty(m, head) && !any_marked(m, head);
+                if whole {
+                    hugetlb.set_hwpoison(m, h, head, false);
+                }
+                hugetlb.let_go(m, backing, held);
+                Some(())
+            }
+            // Broken and in no huge page: out of the allocator, and nobody else's to put back.
+            Hold::NoHugePage => {
+                backing.nodes.put_back(m, pfn);
+                Some(())
+            }
+            Hold::Moving => None,
+        })
+        .ok_or(PoisonError::Busy(pfn))?;
         self.count_known(false);
         let pfn = pfn.as_u64();
         m.log(

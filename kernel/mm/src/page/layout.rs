@@ -117,6 +117,24 @@ impl Page {
         m.store64(self.0.offset(FLAGS), flags.raw());
     }
 
+    /// Sets or clears `flag`, beside whoever changes others of `page->flags` the same way.
+    #[doc(alias = "set_bit")]
+    #[doc(alias = "clear_bit")]
+    pub fn change_flag<M: Machine>(self, m: &M, flag: Flags, on: bool) {
+        let mut seen = self.flags(m);
+        loop {
+            let new = if on {
+                seen.with(flag)
+            } else {
+                seen.without(flag)
+            };
+            match m.compare_exchange64(self.0.offset(FLAGS), seen.raw(), new.raw()) {
+                Ok(_) => return,
+                Err(other) => seen = Flags::from_raw(other),
+            }
+        }
+    }
+
     /// `page->compound_info`.
     #[inline]
     pub fn compound_info<M: Machine>(self, m: &M) -> CompoundInfo {

@@ -15,4 +15,4 @@ pub use flush::{
     FULL_FLUSH_CEILING, Flush, full_flush_ceiling, set_full_flush_ceiling, unspent_flushes,
 };
 pub use map::{MapError, map, new_table, split, table_entry, unmap};
-pub use walk::{Entry, leaf, slot, translate, walk};
+pub use walk::{Entry, is_mapped, leaf, slot, translate, walk};

@@ -73,6 +73,15 @@ pub fn leaf<M: Machine>(m: &M, root: Pfn, at: VirtAddr) -> Option<Entry> {
     Some(walk(m, root, at)).filter(Entry::is_leaf)
 }
 
+/// Whether anything is mapped at `at`, asked beside other CPUs that change tables there: a
+/// table that falls out is freed after a flush that waits for us, as interrupts are off.
+pub fn is_mapped<M: Machine>(m: &M, root: Pfn, at: VirtAddr) -> bool {
+    let irq = m.irq_save();
+    let mapped = leaf(m, root, at).is_some();
+    m.irq_restore(irq);
+    mapped
+}
+
 /// The physical address that `at` maps to, or `None` if nothing does.
 pub fn translate<M: Machine>(m: &M, root: Pfn, at: VirtAddr) -> Option<PhysAddr> {
     let leaf = leaf(m, root, at)?;

@@ -5,6 +5,7 @@
 //! takes longer and does not do less.
 
 mod arena;
+pub mod broken;
 mod changes;
 pub mod churn;
 pub mod faults;

@@ -3,6 +3,7 @@
 
 mod bites;
 mod folding;
+mod hwpoison;
 mod itself;
 mod mappings;
 mod memdesc;

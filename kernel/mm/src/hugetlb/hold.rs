@@ -1,0 +1,122 @@
+//! Holding a folio still while it is noted that a frame of it is broken, or is not.
+
+use super::counters::is_free;
+use super::poison::has_hwpoisoned;
+use super::{Backing, Hstate, HugeTlb};
+use crate::addr::Pfn;
+use crate::machine::Machine;
+use crate::page::{self, Memmap, Page, PageType};
+use crate::paging;
+
+/// How often a folio may change hands before whoever wants to hold it gives up.
+const TRIES: u32 = 64;
+
+/// A folio that stays what it is: nobody else frees, folds, demotes or promotes it.
+#[derive(Debug)]
+#[must_use = "the folio is lost unless it is let go"]
+pub(crate) struct Held<'a> {
+    pub(crate) h: &'a Hstate,
+    pub(crate) head: Page,
+    /// It is off the free list for as long; else there is a reference to it.
+    pub(crate) free: bool,
+}
+
+/// What came of [`HugeTlb::hold`].
+#[derive(Debug)]
+pub(crate) enum Hold<'a> {
+    /// The folio of the page.
+    Folio(Held<'a>),
+    /// The page is part of no huge page.
+    NoHugePage,
+    /// The page changed hands all the time.
+    Moving,
+}
+
+impl HugeTlb {
+    /// The huge page that `pfn` is part of, which it may cease to be at once.
+    ///
+    /// What is asked is who starts at each boundary before it, not whose tail its struct page
+    /// is: that page may be none yet, or no longer, in a folio on its way from or to the
+    /// allocator.
+    pub(crate) fn folio_of<M: Machine>(
+        &self,
+        m: &M,
+        memmap: Memmap,
+        pfn: Pfn,
+    ) -> Option<(&Hstate, Page)> {
+        self.hstates.iter().find_map(|h| {
+            let head = memmap.page(pfn.align_down(h.order()));
+            (paging::is_mapped(m, m.root(), head.address()) && is_head_of(m, h, head))
+                .then_some((h, head))
+        })
+    }
+
+    /// Holds the huge page of `pfn`, if it is part of one, until it is let go. A folio that
+    /// is leaked can never be held: do not ask for one.
+    #[doc(alias = "get_huge_page_for_hwpoison")]
+    pub(crate) fn hold<M: Machine>(&self, m: &M, memmap: Memmap, pfn: Pfn) -> Hold<'_> {
+        for _ in 0..TRIES {
+            let Some((h, head)) = self.folio_of(m, memmap, pfn) else {
+                return Hold::NoHugePage;
+            };
+            if let Some(free) = self.try_hold(m, h, head) {
+                return Hold::Folio(Held { h, head, free });
+            }
+            // Somebody has it, frozen, on the way from or to its pool.
+            m.wait_until("a huge page on its way", &mut || {
+                head.ref_count(m) > 0 || is_free(m, head) || !is_head_of(m, h, head)
+            });
+        }
+        Hold::Moving
+    }
+
+    /// Holds a folio if it is what it seemed to be, and free or in use; whether it was free.
+    ///
+    /// Under the lock a folio is neither given out nor freed, unless it had left its pool
+    /// before. Such a one had no reference and was on no list when the lock was taken: so
+    /// both are looked at before it is asked who it is, and again when it is known.
+    fn try_hold<M: Machine>(&self, m: &M, h: &Hstate, head: Page) -> Option<bool> {
+        let mut pools = h.pools.lock(m);
+        let used = head.ref_count(m) > 0;
+        if is_free_of(m, h, head) {
+            pools.dequeue_this(m, head.node(m), head);
+            return Some(true);
+        }
+        (used && is_head_of(m, h, head) && page::folio_try_get(m, head)).then_some(false)
+    }
+
+    /// Lets go what [`HugeTlb::hold`] held. If all others have put it meanwhile, or made
+    /// its pool smaller, it goes where they would have sent it; but a broken one that was
+    /// free stays free.
+    pub(crate) fn let_go<M: Machine>(&self, m: &M, backing: Backing<'_>, held: Held<'_>) {
+        let Held { h, head, free } = held;
+        if !free {
+            self.put(m, backing, h, head);
+            return;
+        }
+        let node = head.node(m);
+        let whole = !has_hwpoisoned(m, head);
+        let mut pools = h.pools.lock(m);
+        pools.enqueue(m, head);
+        if whole && pools.counts(node).surplus > 0 {
+            pools.count_stuck(node);
+        }
+        drop(pools);
+        if whole {
+            self.retry_surplus(m, backing, h);
+        }
+    }
+}
+
+/// Whether a folio of `h` starts at `head`, in its pool, in use, or on its way.
+fn is_head_of<M: Machine>(m: &M, h: &Hstate, head: Page) -> bool {
+    head.page_type(m) == PageType::HUGETLB && page::folio_order_seen(m, head) == Some(h.order())
+}
+
+/// Whether a free folio of `h` starts at `head`. Under the lock of `h`, so that it stays.
+///
+/// A page that is no such head may hold anything where the mark of a free one is, and may
+/// become one beside us; but not a free one. So it is asked twice.
+pub(super) fn is_free_of<M: Machine>(m: &M, h: &Hstate, head: Page) -> bool {
+    is_free(m, head) && is_head_of(m, h, head) && is_free(m, head)
+}
