@@ -60,7 +60,7 @@ macro_rules! for_each_suite {
         $each! { layout: frames_are_alike_where_it_says, folds_or_refuses, tails_show_the_head_or_not }
         $each! { gigantic:
             accounting_is_exact, fails_each_allocation, flags_of_every_page, mapped_data_survives,
-            order_15, order_16, order_17, order_18, order_19, order_20, order_21, order_22 }
+            keeps_8_kib, order_15, order_16, order_17, order_18, order_19, order_20, order_21, order_22 }
         $each! { gigantic_demote:
             no_bad_page_is_left, round_trip, switch_and_demote, promised_folios_stay,
             failures_change_nothing }

@@ -479,6 +479,11 @@ fn the_ledger_is_checked_in_every_line() {
         audit(&|i| i.totals.tables += 1),
     );
     sum("shared tail pages", audit(&|i| i.totals.tails += 1));
+    sum("shared tables", audit(&|i| i.totals.shared_tables += 1));
+    sum(
+        "slots with a shared table",
+        audit(&|i| i.totals.shared_slots += 1),
+    );
     sum("folded blocks", audit(&|i| i.totals.folded -= 1));
     sum("free pages", audit(&|i| i.free_pages += 1));
 
@@ -539,4 +544,108 @@ fn too_little_scratch_is_an_error() {
     );
     let ram: Vec<RamRange> = s.w.ram().collect();
     assert_eq!(ram.last().map(|ram| ram.range.end), Some(end));
+}
+
+/// Where order 17 is folded on a machine of its own: its shared table, and who uses it.
+#[test]
+fn the_shared_table() {
+    let w = World::builder().ram(0, 1, 2048).boot();
+    let block = |order| {
+        let head = w
+            .compound(0, Order::of(order), true)
+            .expect("empty machine");
+        w.fold(head, Order::of(order)).expect("memory");
+        head
+    };
+    let s = Scene {
+        folded: block(17),
+        other: block(16),
+        plain: w.compound(0, Order::of(15), true).expect("memory"),
+        w,
+    };
+    s.w.check();
+    let line = s.w.audit().to_string();
+    assert!(line.contains(", 4 slots by 2 shared tables: ok"), "{line}");
+    let table = |order| s.w.vmemmap().existing_table(NodeId::ZERO, Order::of(order));
+    let (mine, other) = (table(17).expect("made"), table(16).expect("made"));
+
+    // Its entries: all bits but accessed.
+    for (entry, flip) in [
+        (0, bit::RW),
+        (1, bit::D),
+        (300, bit::G),
+        (511, bit::P),
+        (7, 1 << 12),
+    ] {
+        let at = mine.phys().offset(entry * 8);
+        let report = s.with(at, |pte| pte ^ flip);
+        let text = format!(
+            "entry {entry} of a shared table at pfn {:#x}",
+            mine.as_u64()
+        );
+        expect(
+            &report,
+            Check::TableContent(entry),
+            Some(At::Frame(mine)),
+            &text,
+        );
+    }
+    let report = s.with(mine.phys(), |pte| pte ^ bit::A);
+    assert!(report.is_ok(), "that one is the processor's: {report}");
+
+    // Its page type, and its frame in a free block.
+    let page = s.w.memmap().page(mine);
+    let report = s.with(s.word_at(page, 6), |word| word | 0xffff_ffff);
+    let text = "page type of a shared table";
+    expect(&report, Check::TableType, Some(At::Frame(mine)), text);
+    let report = s.with(s.word_at(page, 6), |word| word & !0xffff_ffff | 0xf000_0000);
+    expect(
+        &report,
+        Check::FreeFrameInUse,
+        Some(At::Frame(mine)),
+        "a free frame in use",
+    );
+
+    // The table of another order; of this one, but for a slot that is not all tails, or
+    // of a block that is not folded, or nowhere near.
+    let slot = |head: Page, n: u64| s.entry_at(head.address().offset(n << 21), 2);
+    let to = |table: Pfn| {
+        move |entry: u64| entry & !0x000f_ffff_ffff_f000 & !bit::PS | table.as_u64() << 12
+    };
+    let at = |head: Page, n: u64| Some(At::Virt(head.address().offset(n << 21)));
+    let stray = "a shared table reached from elsewhere";
+    let report = s.with(slot(s.folded, 2), to(other));
+    expect(&report, Check::StrayTable, at(s.folded, 2), stray);
+    for head in [s.folded, s.plain] {
+        let report = s.with(slot(head, 0), to(mine));
+        expect(&report, Check::StrayTable, at(head, 0), stray);
+    }
+    let far = VirtAddr::new(0xffff_ffff_8000_0000);
+    let nodes = &s.w.mm.nodes;
+    raw::poke(&s.w.m, s.w.m.root(), far.as_u64(), 2, 0, || {
+        let placement = Placement::Only(NodeId::ZERO);
+        let table = nodes.alloc(&s.w.m, Order::PAGE, placement).expect("memory");
+        s.w.m.fill_words(table.phys(), 0, 512);
+        table
+    });
+    let report = s.with(s.entry_at(far, 2), |_| mine.as_u64() << 12 | bit::P);
+    let frame = Some(At::Frame(mine));
+    expect(&report, Check::TableSlots, frame, "claimed 3, found 4");
+    let report = s.with(s.entry_at(far, 3), |_| mine.as_u64() << 12 | bit::P);
+    expect(
+        &report,
+        Check::SecondOwner,
+        Some(At::Virt(far)),
+        "a frame with two owners",
+    );
+
+    // A slot with a table of its own that says the same is no shared one.
+    let placement = Placement::Only(NodeId::ZERO);
+    let copy = nodes.alloc(&s.w.m, Order::PAGE, placement).expect("memory");
+    s.w.m.copy_frame(copy, mine);
+    let report = s.with(slot(s.folded, 1), to(copy));
+    let frame = Some(At::Frame(mine));
+    expect(&report, Check::TableSlots, frame, "claimed 3, found 2");
+    let sum = Check::Sum("last-level tables of the vmemmap");
+    expect(&report, sum, Some(At::Ledger), "claimed 4, found 5");
 }

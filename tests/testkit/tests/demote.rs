@@ -223,8 +223,9 @@ fn a_flush_left_out_is_noticed() {
     assert!(search(&story, 300).is_err(), "nothing was noticed");
 }
 
-/// 8 parts of 8 pages of memmap, in one slot; parts that are slots of their own.
-const SHAPES: [(u8, u8); 2] = [(12, 9), (16, 15)];
+/// 8 parts of 8 pages of memmap, in one slot; parts that are slots of their own; parts of
+/// two slots, of which the second shares its table before and after.
+const SHAPES: [(u8, u8); 3] = [(12, 9), (16, 15), (17, 16)];
 
 fn world() -> World {
     World::builder().ram(0, 1, 1024).boot()
@@ -240,7 +241,9 @@ fn demoting_when_memory_runs_out() {
             "the shared tails are made"
         );
         let heads = (1 << (from - to)) - 1;
-        for k in 1..=heads {
+        // A slot that shared its table and gets a head gets a table, too.
+        let tables = if from > 15 { heads } else { 0 };
+        for k in 1..=heads + tables {
             let before = (block.w.free_pages(), block.w.vmemmap().ledger().totals());
             block.w.m.fail(FailPoint::PageAlloc, Injection::Kth(k));
             assert!(!block.demote(), "allocation {k} is needed");
@@ -268,7 +271,7 @@ fn each_store_that_fails_is_undone() {
             "the shared tails are made"
         );
         let stores = (1 << (from - 6)) - 1;
-        let step = if from > 12 { 37 } else { 1 };
+        let step = if from > 12 { 37 << (from - 16) } else { 1 };
         let numbers = |w: &World| {
             let totals = w.vmemmap().ledger().totals();
             (
@@ -276,6 +279,7 @@ fn each_store_that_fails_is_undone() {
                 totals.pages,
                 totals.boot_pages,
                 totals.saved,
+                (totals.tables, totals.shared_slots),
             )
         };
         for there in [true, false] {
@@ -292,6 +296,13 @@ fn each_store_that_fails_is_undone() {
                 assert!(!done && failures == 1, "store {k} of {stores}");
                 assert_eq!(numbers(&block.w), before, "store {k}");
                 block.check(if there { block.from } else { block.to });
+            }
+            if there && from > 15 {
+                block.w.m.fail(FailPoint::VmemmapPmd, Injection::Kth(1));
+                assert!(!block.demote(), "no table for the head's slot");
+                block.w.m.fail(FailPoint::VmemmapPmd, Injection::Never);
+                assert_eq!(numbers(&block.w), before, "a table's store");
+                block.check(block.from);
             }
             if there {
                 assert!(block.demote(), "nothing fails any more");

@@ -40,15 +40,12 @@ fn every_order_up_to_16_gib() {
         folio.write_mark(&w.m, u64::from(order));
         let free = w.free_pages();
         w.fold(head, Order::of(order)).expect("nothing in the way");
-        // One table a slot, one shared tail page, the head moves.
-        assert_eq!(
-            w.free_pages(),
-            free + pages - 1 - pages / 512 - 1,
-            "order {order}"
-        );
+        // The head moves, and its slot has a table; the shared tail page and table.
+        assert_eq!(w.free_pages(), free + pages - 2 - 2, "order {order}");
         let totals = w.vmemmap().ledger().totals();
         assert_eq!(totals.saved, pages - 1);
-        assert_eq!(totals.tables - before.tables, pages / 512);
+        assert_eq!(totals.tables - before.tables, 2);
+        assert_eq!(totals.shared_slots, pages / 512 - 1);
         w.check();
         folio.check(&w.m, 4099);
 
@@ -61,10 +58,44 @@ fn every_order_up_to_16_gib() {
         w.dissolve(head, Order::of(order));
         let totals = w.vmemmap().ledger().totals();
         assert_eq!(
-            (totals.saved, totals.tables),
-            (0, before.tables),
-            "tables go again"
+            (totals.saved, totals.tables, totals.shared_slots),
+            (0, before.tables + 1, 0),
+            "all but the shared table goes again"
         );
+        w.check();
+    }
+}
+
+/// What a folded block keeps: the frame with its head, and one table. Everything else is
+/// shared by all of its order on the node.
+#[test]
+fn a_folded_block_keeps_8_kib() {
+    let w = World::builder().ram(0, 0, 8 << 10).cpus(1).boot();
+    for order in [16, 17, 18] {
+        let (head, mut folio) = folio(&w, order);
+        w.fold(head, Order::of(order)).expect("memory");
+        let mut blocks = vec![head];
+        for _ in 0..2 {
+            let owned = |w: &World| {
+                let t = w.vmemmap().ledger().totals();
+                t.boot_pages + t.pages + t.tables + t.tails
+            };
+            let (free, before) = (w.free_pages(), owned(&w));
+            let (head, _) = self::folio(&w, order);
+            w.fold(head, Order::of(order)).expect("memory");
+            let pages = 1 << order;
+            assert_eq!(w.free_pages() + pages, free + pages / 64 - 2, "{order}");
+            assert_eq!(before - owned(&w), pages / 64 - 2, "{order}");
+            blocks.push(head);
+        }
+        w.check();
+        for head in blocks {
+            folio.head = head.address();
+            folio.check(&w.m, 61);
+            w.unfold(head, Order::of(order), Fill::Unused)
+                .expect("memory");
+            w.release(head, Order::of(order));
+        }
         w.check();
     }
 }

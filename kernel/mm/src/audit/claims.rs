@@ -5,8 +5,11 @@ use crate::addr::{MAX_NODES, NodeId, Order, Pfn};
 
 /// Foldable orders.
 const ORDERS: usize = (MAX_ORDER - MIN_FOLDED + 1) as usize;
-/// Words for the rows: for each node and order a frame and a count.
-const ROW_WORDS: usize = MAX_NODES * ORDERS * 2;
+/// Words of a row: a frame and a count of entries, for the shared tail page and for the
+/// shared table.
+const ROW: usize = 4;
+/// Words for the rows of all nodes and orders.
+const ROW_WORDS: usize = MAX_NODES * ORDERS * ROW;
 
 /// Words of scratch memory that [`super::audit`] needs if RAM ends at `end`: one
 /// bit a frame and a table by node and order; 2 MiB for 64 GiB.
@@ -76,7 +79,8 @@ impl Claims<'_> {
     }
 }
 
-/// By node and order: the shared tail page, and the entries that point to it.
+/// By node and order: the shared tail page and the shared table, and the entries that
+/// point to each.
 #[derive(Debug)]
 pub(super) struct Rows<'a> {
     rows: &'a mut [u64],
@@ -85,7 +89,7 @@ pub(super) struct Rows<'a> {
 impl Rows<'_> {
     fn index(node: NodeId, order: Order) -> Option<usize> {
         let order = order.index().checked_sub(usize::from(MIN_FOLDED))?;
-        Some((node.index() * ORDERS + order) * 2)
+        Some((node.index() * ORDERS + order) * ROW)
     }
 
     /// Notes a shared tail page; `false` if the order has none or had one.
@@ -108,7 +112,7 @@ impl Rows<'_> {
     pub(super) fn is_tail(&self, frame: Pfn) -> bool {
         self.rows
             .iter()
-            .step_by(2)
+            .step_by(ROW)
             .any(|row| *row == frame.as_u64() + 1)
     }
 
@@ -122,5 +126,41 @@ impl Rows<'_> {
     /// Entries counted.
     pub(super) fn entries(&self, node: NodeId, order: Order) -> u64 {
         Self::index(node, order).map_or(0, |index| self.rows[index + 1])
+    }
+
+    /// Notes the shared table of `order` on `node`, which have a shared tail page.
+    pub(super) fn set_table(&mut self, node: NodeId, order: Order, frame: Pfn) {
+        if let Some(index) = Self::index(node, order) {
+            self.rows[index + 2] = frame.as_u64() + 1;
+        }
+    }
+
+    /// The shared table of `order` on `node`.
+    pub(super) fn table(&self, node: NodeId, order: Order) -> Option<Pfn> {
+        self.rows[Self::index(node, order)? + 2]
+            .checked_sub(1)
+            .map(Pfn::new)
+    }
+
+    /// Whether `frame` is a shared table.
+    pub(super) fn is_table(&self, frame: Pfn) -> bool {
+        let mut tables = self.rows.iter().skip(2).step_by(ROW);
+        tables.any(|row| *row == frame.as_u64() + 1)
+    }
+
+    /// Counts an entry for the shared table `frame`; whether it is one.
+    pub(super) fn count_table(&mut self, frame: Pfn) -> bool {
+        let mut rows = self.rows.chunks_exact_mut(ROW);
+        let row = rows.find(|row| row[2] == frame.as_u64() + 1);
+        if let Some(row) = row {
+            row[3] += 1;
+            return true;
+        }
+        false
+    }
+
+    /// Entries counted for the shared table of `order` on `node`.
+    pub(super) fn slots(&self, node: NodeId, order: Order) -> u64 {
+        Self::index(node, order).map_or(0, |index| self.rows[index + 3])
     }
 }

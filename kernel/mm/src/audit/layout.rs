@@ -17,6 +17,8 @@ pub(super) const SECTION_FRAMES: u64 = SECTION_PAGES * RECORD_BYTES / 0x1000;
 
 /// First page of a free block, as a page type.
 pub(super) const TYPE_FREE: u32 = 0xf000_0000;
+/// Page table, as a page type.
+pub(super) const TYPE_TABLE: u32 = 0xf200_0000;
 /// Shared tail page, as a page type.
 pub(super) const TYPE_TAILS: u32 = 0xf900_0000;
 
@@ -33,8 +35,10 @@ impl Entry {
     const P: u64 = 0x001;
     const W: u64 = 0x002;
     const U: u64 = 0x004;
+    const A: u64 = 0x020;
     const D: u64 = 0x040;
     const PS: u64 = 0x080;
+    const G: u64 = 0x100;
     const XD: u64 = 0x8000_0000_0000_0000;
 
     /// The bits that say who may do what, and whether somebody wrote.
@@ -43,6 +47,17 @@ impl Entry {
     pub(super) const DATA: u64 = Self::P | Self::W | Self::XD;
     /// Rights, and dirty bit, of an entry for a shared tail page.
     pub(super) const TAIL: u64 = Self::P | Self::XD;
+
+    /// All of an entry for the shared tail page `frame`, but for the accessed bit: that one
+    /// is the processor's.
+    pub(super) const fn tail(frame: Pfn) -> u64 {
+        frame.as_u64() << 12 | Self::TAIL | Self::G
+    }
+
+    /// All bits but the accessed one.
+    pub(super) const fn but_accessed(self) -> u64 {
+        self.0 & !Self::A
+    }
 
     pub(super) const fn present(self) -> bool {
         self.0 & Self::P != 0

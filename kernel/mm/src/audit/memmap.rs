@@ -72,7 +72,11 @@ impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R
                     return;
                 };
                 slot = found;
-                self.slot(slot, at);
+                self.slot(
+                    slot,
+                    at,
+                    first.offset((n * PAGE_SIZE).div_ceil(RECORD_BYTES)),
+                );
             }
             let index = at.as_u64() / span(1) % ENTRIES;
             let leaf = slot.maps(2);
@@ -108,11 +112,23 @@ impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R
         self.audit.report.sections += 1;
     }
 
-    /// A level-2 entry under which struct pages lie, from `at` on.
-    fn slot(&mut self, slot: Entry, at: VirtAddr) {
+    /// A level-2 entry under which struct pages lie, from `at` on, the first of them that of
+    /// `first`. All that an entry of a shared table maps is looked at as ever; but nobody
+    /// may use one but its own node's and order's blocks.
+    fn slot(&mut self, slot: Entry, at: VirtAddr, first: Pfn) {
         if slot.maps(2) {
             self.audit.report.leaves += 1;
             self.check_rights(slot, at);
+        } else if self.audit.rows.is_table(slot.frame()) {
+            let block = self.folded_around(first);
+            let table = block.and_then(|block| self.audit.rows.table(block.node, block.order));
+            if table != Some(slot.frame()) {
+                let found = slot.frame().as_u64();
+                let expected = table.map_or(0, Pfn::as_u64);
+                self.audit
+                    .report
+                    .find(Check::StrayTable, At::Virt(at), expected, found);
+            }
         } else if self.table != Some(slot.frame()) {
             self.table = Some(slot.frame());
             self.audit.report.tables += 1;

@@ -17,7 +17,7 @@ mod tables;
 
 pub use claims::scratch_words;
 use claims::{Claims, Rows};
-use layout::Reader;
+use layout::{Entry, Reader};
 use memmap::Walk;
 pub use report::{At, Check, Finding, MAX_FINDINGS, Report};
 
@@ -26,7 +26,8 @@ use crate::machine::Machine;
 use crate::system::Mm;
 use crate::vmemmap::{RamRange, Totals};
 
-/// What the ledger claims of one shared tail page.
+/// What the ledger claims of one shared tail page, and of the table that slots of
+/// nothing but entries for it share.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TailClaim {
     /// Whose struct pages it stands for.
@@ -35,8 +36,12 @@ pub struct TailClaim {
     pub order: Order,
     /// The page.
     pub frame: Pfn,
-    /// Table entries that point to it.
+    /// Table entries that point to it, a shared table's once for each slot.
     pub entries: u64,
+    /// The shared table, if there is one.
+    pub table: Option<Pfn>,
+    /// Level-2 entries that point to the table.
+    pub slots: u64,
 }
 
 /// What the audit is told. `R` yields RAM, sorted and free of overlaps, as it was
@@ -81,6 +86,8 @@ pub fn input<'a, M: Machine, R: Iterator<Item = RamRange> + Clone>(
                 order,
                 frame: vmemmap.existing_tail(node, order)?,
                 entries: vmemmap.ledger().tail_entries(node, order),
+                table: vmemmap.existing_table(node, order),
+                slots: vmemmap.ledger().shared_slots(node, order),
             })
         })
     });
@@ -192,22 +199,61 @@ impl<M: Machine> Audit<'_, M> {
                 self.report
                     .find(Check::TailType, at, layout::TYPE_TAILS.into(), found);
             }
+            if let Some(table) = tail.table {
+                self.shared_table(table, node, order, frame);
+            }
         }
     }
 
-    /// Entries found against entries claimed, for each shared tail page.
+    /// The shared table of `order` on `node`: 512 equal entries, for the shared tail page
+    /// `tail`. Claimed once here, however many entries point to it.
+    fn shared_table(&mut self, table: Pfn, node: NodeId, order: Order, tail: Pfn) {
+        let at = At::Frame(table);
+        self.report.tables += 1;
+        self.report.shared_tables += 1;
+        self.report.page_tables += 1;
+        if !self.claim(table, at) {
+            return;
+        }
+        self.rows.set_table(node, order, table);
+        let expected = Entry::tail(tail);
+        for index in 0..layout::ENTRIES {
+            let found = self.reader.entry(table, index).but_accessed();
+            if found != expected {
+                let check = Check::TableContent(index);
+                self.report.find(check, at, expected, found);
+                break;
+            }
+        }
+        let page_type = self.reader.record(table).map(|record| record.page_type());
+        if page_type != Some(layout::TYPE_TABLE) {
+            let found = page_type.map_or(0, u64::from);
+            self.report
+                .find(Check::TableType, at, layout::TYPE_TABLE.into(), found);
+        }
+    }
+
+    /// Entries found against entries claimed, for each shared tail page and table.
     fn entries(&mut self, tails: impl Iterator<Item = TailClaim>) {
         for TailClaim {
             node,
             order,
             frame,
             entries,
+            table,
+            slots,
         } in tails
         {
             let found = self.rows.entries(node, order);
             if found != entries {
                 self.report
                     .find(Check::TailEntries, At::Frame(frame), entries, found);
+            }
+            let found = self.rows.slots(node, order);
+            self.report.shared_slots += found;
+            if found != slots {
+                let at = At::Frame(table.unwrap_or(frame));
+                self.report.find(Check::TableSlots, at, slots, found);
             }
         }
     }
@@ -227,6 +273,12 @@ impl<M: Machine> Audit<'_, M> {
                 "last-level tables of the vmemmap",
                 totals.tables,
                 report.tables,
+            ),
+            ("shared tables", totals.shared_tables, report.shared_tables),
+            (
+                "slots with a shared table",
+                totals.shared_slots,
+                report.shared_slots,
             ),
             ("shared tail pages", totals.tails, report.tails),
             ("folded blocks", totals.folded, report.folded),

@@ -43,6 +43,14 @@ pub enum Check {
     TailClaim,
     /// As many entries point to a shared tail page as the ledger claims.
     TailEntries,
+    /// Every entry of a shared table is the one for its tail page; this one is not.
+    TableContent(u64),
+    /// A shared table has the page type of a table.
+    TableType,
+    /// A shared table maps tails of a folded block of its node and order, and nothing else.
+    StrayTable,
+    /// As many level-2 entries point to a shared table as the ledger claims.
+    TableSlots,
     /// A block is naturally aligned, of order 0 to 22, within RAM of its node.
     BlockShape,
     /// Only a compound page's head is marked as folded.
@@ -84,6 +92,12 @@ impl fmt::Display for Check {
             Self::TailType => "page type of a shared tail page",
             Self::TailClaim => "shared tail page of a node and order",
             Self::TailEntries => "entries for a shared tail page",
+            Self::TableContent(entry) => {
+                return write!(f, "entry {entry} of a shared table");
+            }
+            Self::TableType => "page type of a shared table",
+            Self::StrayTable => "a shared table reached from elsewhere",
+            Self::TableSlots => "slots for a shared table",
             Self::BlockShape => "order or alignment of a block",
             Self::StrayFlag => "a folded mark on a page that is no head",
             Self::OrphanTail => "a tail without a head",
@@ -136,18 +150,27 @@ impl fmt::Display for Finding {
             At::Ledger => write!(f, "ledger: {check}")?,
         }
         match (check, at) {
-            (_, At::Ledger) | (Check::TailEntries, _) => {
+            (_, At::Ledger) | (Check::TailEntries | Check::TableSlots, _) => {
                 write!(f, ": claimed {expected}, found {found}")
             }
             (Check::MemmapRights | Check::TailRights, _) => {
                 write!(f, ": expected entry bits {expected:#x}, found {found:#x}")
             }
             (Check::WrongTail, _) => write!(f, ": expected pfn {expected:#x}, found {found:#x}"),
-            (Check::TailContent(_) | Check::TailType | Check::TailMask, _) => {
-                write!(f, ": expected {expected:#x}, found {found:#x}")
-            }
             (
-                Check::SecondOwner | Check::FreeFrameInUse | Check::StrayTail | Check::NotRam,
+                Check::TailContent(_)
+                | Check::TailType
+                | Check::TailMask
+                | Check::TableContent(_)
+                | Check::TableType,
+                _,
+            ) => write!(f, ": expected {expected:#x}, found {found:#x}"),
+            (
+                Check::SecondOwner
+                | Check::FreeFrameInUse
+                | Check::StrayTail
+                | Check::StrayTable
+                | Check::NotRam,
                 At::Virt(_),
             ) => write!(f, ": pfn {found:#x}"),
             _ => write!(f, ": found {found:#x}"),
@@ -174,8 +197,12 @@ pub struct Report {
     pub folded: u64,
     /// Shared tail pages.
     pub tails: u64,
-    /// Last-level tables of the vmemmap.
+    /// Last-level tables of the vmemmap, shared ones included, each once.
     pub tables: u64,
+    /// Of these, the shared ones.
+    pub shared_tables: u64,
+    /// Slots of 2 MiB of struct pages that are mapped by one of these.
+    pub shared_slots: u64,
     /// Tables of all levels, the vmemmap's included.
     pub page_tables: u64,
     /// Pages in free blocks.
@@ -233,6 +260,10 @@ impl fmt::Display for Report {
         )?;
         if self.poisoned > 0 {
             write!(f, ", {} broken", self.poisoned)?;
+        }
+        if self.shared_slots > 0 {
+            let (slots, tables) = (self.shared_slots, self.shared_tables);
+            write!(f, ", {slots} slots by {tables} shared tables")?;
         }
         if self.unshared > 0 {
             write!(f, ", {} unshared", self.unshared)?;

@@ -69,6 +69,10 @@ impl<M: Machine, R: Iterator<Item = RamRange> + Clone> Tables<'_, '_, M, R> {
             }
             let rights = above.and(entry);
             if !entry.maps(level) {
+                if level == 2 && self.audit.rows.count_table(entry.frame()) {
+                    // Looked at once for all; anywhere but here it has a second owner.
+                    continue;
+                }
                 self.table(entry.frame(), level - 1, at, rights);
                 continue;
             }

@@ -1,8 +1,8 @@
 //! Folded from the start: blocks whose full memmap is never built (T28).
 //!
 //! A block that is set aside before the memmap is built gets one frame of struct
-//! pages, the head's; all its other entries point to the shared tail page from their
-//! first store on. Nothing was present before, so nothing is flushed, and
+//! pages, the head's, and one table of its own; all its other entries point to the shared
+//! tail page, and all its other slots to the shared table, from their first store on. Nothing was present before, so nothing is flushed, and
 //! nobody can see a step in between.
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +27,7 @@ pub const BOOT_ORDER: Order = Order::PUD;
 
 /// Page tables that the memmap of such a block lies under.
 const SLOTS: u64 = vmemmap_pages(BOOT_ORDER) / ENTRIES;
-/// Frames that such a block takes: its tables and the head's.
+/// Frames that such a block takes at most: its tables, none shared, and the head's.
 #[expect(clippy::cast_possible_truncation, reason = "8 and 1")]
 const FRAMES: usize = SLOTS as usize + 1;
 
@@ -135,8 +135,13 @@ impl Vmemmap {
             paging::table_entry(m, m.root(), slot.start, Level::Pmd, &mut one)
                 .map_err(|_| HvoError::NoMemory)?;
         }
-        let supply: ArrayVec<Pfn, FRAMES> = core::iter::from_fn(one).take(FRAMES).collect();
-        let Some((head, tables)) = supply.split_first().filter(|_| supply.is_full()) else {
+        // Without a shared table each slot gets one of its own.
+        let table = self.early_table(m, frames, node, BOOT_ORDER);
+        let own = if table.is_some() { 1 } else { SLOTS };
+        let needed = own + 1;
+        let supply: ArrayVec<Pfn, FRAMES> = (0..needed).map_while(|_| one()).take(FRAMES).collect();
+        let complete = supply.len() as u64 == needed;
+        let Some((head, mut tables)) = supply.split_first().filter(|_| complete) else {
             for frame in supply {
                 frames.free(m, frame, Order::PAGE);
             }
@@ -144,16 +149,23 @@ impl Vmemmap {
         };
         let unused = clean_record(node, Flags::empty());
         m.fill_phys(head.phys(), &unused, HEAD_PAGES);
-        for (slot, table) in slots(range).zip(tables) {
-            let tails = Pte::new(shared.unwrap_or(*head), PteFlags::KERNEL_RO);
-            m.fill_words(table.phys(), tails.raw(), slot.pages);
-            if slot.first == 0 {
-                let own = Pte::new(*head, PteFlags::KERNEL);
-                m.write_phys(table.phys(), own.raw());
+        for slot in slots(range) {
+            if let Some(table) = table.filter(|_| slot.is_all_tails()) {
+                slot.set_table(m, table);
+                self.count_shared_slot(m, (node, BOOT_ORDER), true);
+                continue;
             }
-            let above = self.pmd_above(m, &slot);
-            // Release: pairs with the walker, which must see the table's entries.
-            m.write_phys(above, Pte::new(*table, PteFlags::TABLE).raw());
+            let Some((own, rest)) = tables.split_first() else {
+                break;
+            };
+            tables = rest;
+            let tails = Pte::new(shared.unwrap_or(*head), PteFlags::KERNEL_RO);
+            m.fill_words(own.phys(), tails.raw(), slot.pages);
+            if slot.first == 0 {
+                let own_page = Pte::new(*head, PteFlags::KERNEL);
+                m.write_phys(own.phys(), own_page.raw());
+            }
+            slot.set_table(m, *own);
         }
         let page = self.memmap.page(block);
         page::prep_compound_head(m, page, BOOT_ORDER);
@@ -161,7 +173,7 @@ impl Vmemmap {
         mark_allocated(m, page, BOOT_ORDER);
         let sections = BOOT_ORDER.pages() / Memmap::SECTION.pages();
         self.ledger.count_sections(sections, 1);
-        self.ledger.count_tables(SLOTS, true);
+        self.ledger.count_tables(own, true);
         self.ledger.count_folded(node, index, true);
         Ok(())
     }
@@ -170,20 +182,26 @@ impl Vmemmap {
     /// and an owner.
     pub(super) fn claim_folded<M: Machine>(&self, m: &M, block: Pfn) {
         let range = self.memmap.range(block, BOOT_ORDER);
-        for slot in slots(range) {
-            self.claim(m, slot.entry(m).at.pfn(), PageType::TABLE);
+        let shared = self.existing_table(self.memmap.page(block).node(m), BOOT_ORDER);
+        for table in slots(range).filter_map(|slot| slot.table(m)) {
+            if Some(table) != shared {
+                self.claim(m, table, PageType::TABLE);
+            }
         }
         let head = paging::translate(m, m.root(), range.start);
         let head = head.expect("the block was just populated");
         self.claim(m, head.pfn(), PageType::MEMMAP);
     }
 
-    /// Does the same for the shared tail pages made so far. Also for one that no block
-    /// uses, because frames ran out after it.
+    /// Does the same for the shared tail pages and tables made so far. Also for one that no
+    /// block uses, because frames ran out after it.
     pub(super) fn claim_early_tails<M: Machine>(&self, m: &M) {
         for node in (0..).map_while(NodeId::new) {
             if let Some(tail) = self.existing_tail(node, BOOT_ORDER) {
                 self.claim(m, tail, PageType::TAILS);
+            }
+            if let Some(table) = self.existing_table(node, BOOT_ORDER) {
+                self.claim(m, table, PageType::TABLE);
             }
         }
     }

@@ -6,36 +6,52 @@
 //! first, and a promotion gives these back. All other entries change from one shared
 //! tail page to another. The order of steps (docs/MODEL.md, "Demote and promote"):
 //!
-//! 1. everything that can fail: checks, shared tail, frames, filled in completely;
+//! 1. everything that can fail: checks, shared tail and table, frames, filled in completely;
+//!    a slot that shares its table and will hold a head gets one of its own with the same
+//!    entries;
 //! 2. the entries of the parts' heads, then those of their tails (promotion: tails,
-//!    then heads), so that a tail never leads to what is not a head;
+//!    then heads), so that a tail never leads to what is not a head; a slot that shares its
+//!    table before and after changes from one shared table to the other;
 //! 3. one flush for the whole batch;
 //! 4. the first frame's order (promotion: before 2); frames freed.
+//!
+//! After a promotion every slot behind the first shares its table again.
 
 use super::gather::{Gather, Run};
+use super::slot::{Slot, slot_around, slots};
 use super::{HvoError, Vmemmap, is_optimized};
-use crate::addr::{ENTRIES, NodeId, Order, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
+use crate::addr::{ENTRIES, NodeId, Order, PAGE_SIZE, Pfn, VirtRange};
 use crate::frames::FrameSource;
 use crate::machine::{FailPoint, Machine};
 use crate::page::{
     self, CompoundInfo, Flags, HEAD_PAGES, Page, PageList, PageType, STRUCT_PAGE_SIZE,
     part_head_record, set_first_frame_order, tail_record, vmemmap_pages,
 };
-use crate::paging::{self, Level, Pte, PteFlags};
+use crate::paging::{Level, Pte, PteFlags};
 
 /// The entries of a large block, in the order in which a demotion stores them; a
 /// promotion goes the other way, and a failure of either goes back.
 struct Reshape {
-    /// First struct page of the block.
-    start: VirtAddr,
+    /// Struct pages of the block.
+    range: VirtRange,
+    node: NodeId,
     /// Blocks that the large one consists of.
     parts: u64,
     /// Pages of memmap of each part.
     per_part: u64,
-    large_tail: Pfn,
-    small_tail: Pfn,
-    /// The entries' table looked up last: the number of its first page of memmap.
-    table: Option<(VirtAddr, PhysAddr)>,
+    large: Shared,
+    small: Shared,
+    /// The slot looked up last, and its table.
+    last: Option<(u64, Pfn)>,
+}
+
+/// What the tails of one order share.
+#[derive(Clone, Copy)]
+struct Shared {
+    order: Order,
+    tail: Pfn,
+    /// None if no slot is all tails, or there was no memory for it.
+    table: Option<Pfn>,
 }
 
 impl Reshape {
@@ -55,60 +71,83 @@ impl Reshape {
         (n / tails * self.per_part + 1 + n % tails, false)
     }
 
-    /// Where the entry for page `n` of the block's memmap is.
-    fn entry<M: Machine>(&mut self, m: &M, n: u64) -> PhysAddr {
-        let at = self.start.offset(n * PAGE_SIZE);
-        let window = at.align_down(ENTRIES * PAGE_SIZE);
-        let first = match self.table {
-            Some((cached, first)) if cached == window => first,
-            _ => {
-                let entry = paging::walk(m, m.root(), at);
-                assert!(
-                    entry.level == Level::Pte,
-                    "{entry:?}: the memmap of a folded block has a table"
-                );
-                let first = entry.at.pfn().phys();
-                self.table = Some((window, first));
-                first
-            }
+    /// Whether `slot` holds the first page of some part's memmap.
+    const fn has_head(&self, slot: &Slot) -> bool {
+        self.per_part <= ENTRIES || slot.first.is_multiple_of(self.per_part)
+    }
+
+    /// The slots that share the large order's table and need one of their own.
+    fn to_own<M: Machine>(&self, m: &M) -> impl Iterator<Item = Slot> {
+        let shared = self.large.table;
+        slots(self.range)
+            .filter(|slot| self.has_head(slot) || self.small.table.is_none())
+            .filter(move |slot| shared.is_some() && slot.table(m) == shared)
+    }
+
+    /// The slot of page `n` of the block's memmap, and its table.
+    fn slot<M: Machine>(&mut self, m: &M, n: u64) -> (Slot, Pfn) {
+        let slot = slot_around(self.range, self.range.start.offset(n * PAGE_SIZE));
+        let table = match self.last {
+            Some((first, table)) if first == slot.first => table,
+            _ => slot
+                .table(m)
+                .expect("the memmap of a folded block has a table"),
         };
-        first.offset(Level::Pte.index(at) * 8)
+        self.last = Some((slot.first, table));
+        (slot, table)
+    }
+
+    /// Stores `pte` for page `n` of the block's memmap; the entry before. In a slot that
+    /// shares its table nothing is stored, but with the first of its pages the slot changes
+    /// over from the table of `from` to that of `to`.
+    fn store<M: Machine>(
+        &mut self,
+        m: &M,
+        vmemmap: &Vmemmap,
+        n: u64,
+        pte: Pte,
+        (from, to): (Shared, Shared),
+    ) -> Pte {
+        let (slot, table) = self.slot(m, n);
+        let at = Level::Pte.index(self.range.start.offset(n * PAGE_SIZE)) * 8;
+        let at = table.phys().offset(at);
+        let old = Pte::from_raw(m.read_phys(at));
+        if Some(table) == to.table {
+            return old;
+        }
+        if Some(table) != from.table {
+            m.write_phys(at, pte.raw());
+        } else if n == slot.first
+            && let Some(table) = to.table
+        {
+            slot.set_table(m, table);
+            self.last = None;
+            vmemmap.count_shared_slot(m, (self.node, from.order), false);
+            vmemmap.count_shared_slot(m, (self.node, to.order), true);
+        }
+        old
     }
 
     /// Stores the entry of step `n` as that of the parts; `frames` are for heads.
-    fn make_small<M: Machine>(
-        &mut self,
-        m: &M,
-        memmap: page::Memmap,
-        n: u64,
-        frames: &mut PageList,
-    ) {
+    fn make_small<M: Machine>(&mut self, m: &M, vmemmap: &Vmemmap, n: u64, frames: &mut PageList) {
         let (page, is_head) = self.page(n);
         let pte = if is_head {
             let frame = frames.pop(m).expect("one was taken for each head");
-            Pte::new(memmap.pfn(frame), PteFlags::KERNEL)
+            Pte::new(vmemmap.memmap.pfn(frame), PteFlags::KERNEL)
         } else {
-            Pte::new(self.small_tail, PteFlags::KERNEL_RO)
+            Pte::new(self.small.tail, PteFlags::KERNEL_RO)
         };
-        m.write_phys(self.entry(m, page), pte.raw());
+        self.store(m, vmemmap, page, pte, (self.large, self.small));
     }
 
     /// Stores the entry of step `n` as that of the large block; a head's frame goes to
     /// `frames`.
-    fn make_large<M: Machine>(
-        &mut self,
-        m: &M,
-        memmap: page::Memmap,
-        n: u64,
-        frames: &mut PageList,
-    ) {
+    fn make_large<M: Machine>(&mut self, m: &M, vmemmap: &Vmemmap, n: u64, frames: &mut PageList) {
         let (page, is_head) = self.page(n);
-        let at = self.entry(m, page);
-        let old = Pte::from_raw(m.read_phys(at)).pfn();
-        let pte = Pte::new(self.large_tail, PteFlags::KERNEL_RO);
-        m.write_phys(at, pte.raw());
+        let pte = Pte::new(self.large.tail, PteFlags::KERNEL_RO);
+        let old = self.store(m, vmemmap, page, pte, (self.small, self.large));
         if is_head {
-            frames.push(m, memmap.page(old));
+            frames.push(m, vmemmap.memmap.page(old.pfn()));
         }
     }
 }
@@ -158,21 +197,56 @@ impl Vmemmap {
         gather: &mut Gather,
     ) -> Result<(), HvoError> {
         check_part(m, head, from)?;
-        let (mut reshape, node) = self.reshape(m, frames, head, from, to)?;
-        let mut supply = self.take_heads(m, frames, head, reshape.parts - 1, to)?;
-        gather.owe(self.memmap.range(self.memmap.pfn(head), from));
-        for n in 0..reshape.len() {
-            if !m.inject(FailPoint::VmemmapPte) {
-                reshape.make_small(m, self.memmap, n, &mut supply);
-                continue;
+        let mut reshape = self.reshape(m, frames, head, from, to)?;
+        // It is there if any slot of the block shares it.
+        reshape.large.table = self.existing_table(reshape.node, from);
+        reshape.small.table = self.shared_table(m, frames, reshape.node, to);
+        let own = reshape.to_own(m).count() as u64;
+        let mut tables = self.take_frames(m, frames, reshape.node, own)?;
+        let supply = self.take_heads(m, frames, head, reshape.parts - 1, to);
+        let mut supply = supply.inspect_err(|_| self.drop_frames(m, frames, &mut tables))?;
+        gather.owe(reshape.range);
+        let mut stored = 0;
+        let mut result = self.give_tables(m, &reshape, &mut tables);
+        while result.is_ok() && stored < reshape.len() {
+            if m.inject(FailPoint::VmemmapPte) {
+                result = Err(HvoError::Injected);
+                break;
             }
-            for n in (0..n).rev() {
-                reshape.make_large(m, self.memmap, n, &mut supply);
-            }
-            self.gather_heads(m, supply, gather);
-            return Err(HvoError::Injected);
+            reshape.make_small(m, self, stored, &mut supply);
+            stored += 1;
         }
-        self.count_reshaped(m, node, from, to, true);
+        if result.is_err() {
+            for n in (0..stored).rev() {
+                reshape.make_large(m, self, n, &mut supply);
+            }
+            let of = (reshape.node, from);
+            self.share_tables(m, of, reshape.range, reshape.large.table, gather);
+            self.drop_frames(m, frames, &mut tables);
+            self.gather_heads(m, supply, gather);
+            return result;
+        }
+        self.count_reshaped(m, reshape.node, from, to, true);
+        Ok(())
+    }
+
+    /// Gives each slot that needs it one of `tables`, with the entries that it has.
+    fn give_tables<M: Machine>(
+        &self,
+        m: &M,
+        reshape: &Reshape,
+        tables: &mut PageList,
+    ) -> Result<(), HvoError> {
+        let of = (reshape.node, reshape.large.order);
+        for slot in reshape.to_own(m) {
+            if m.inject(FailPoint::VmemmapPmd) {
+                return Err(HvoError::Injected);
+            }
+            if let Some((shared, table)) = reshape.large.table.zip(tables.pop(m)) {
+                let table = self.memmap.pfn(table);
+                self.own_table(m, &slot, of, (shared, table), |_| ());
+            }
+        }
         Ok(())
     }
 
@@ -190,7 +264,8 @@ impl Vmemmap {
         from: Order,
         to: Order,
     ) -> Result<(), HvoError> {
-        let (mut reshape, node) = self.reshape(m, frames, head, from, to)?;
+        let mut reshape = self.reshape(m, frames, head, from, to)?;
+        let node = reshape.node;
         for n in 0..reshape.parts {
             let part = head.nth(n * to.pages());
             check_part(m, part, to)?;
@@ -198,24 +273,33 @@ impl Vmemmap {
                 return Err(HvoError::NotCompound(part));
             }
         }
+        reshape.large.table = self.shared_table(m, frames, node, from);
+        reshape.small.table = self.existing_table(node, to);
+        let small = reshape.small.table;
+        let shares = |slot: Slot| small.is_some() && slot.table(m) == small;
+        if reshape.large.table.is_none() && slots(reshape.range).any(shares) {
+            return Err(HvoError::NoMemory);
+        }
         let mut gather = Gather::new();
-        gather.owe(self.memmap.range(self.memmap.pfn(head), from));
+        gather.owe(reshape.range);
         // From the first entry on there are tails that lead here.
         set_first_frame_order(m, head, from);
         let mut freed = PageList::new();
         let mut failed = false;
         for n in (0..reshape.len()).rev() {
             if !m.inject(FailPoint::VmemmapPte) {
-                reshape.make_large(m, self.memmap, n, &mut freed);
+                reshape.make_large(m, self, n, &mut freed);
                 continue;
             }
             for n in n + 1..reshape.len() {
-                reshape.make_small(m, self.memmap, n, &mut freed);
+                reshape.make_small(m, self, n, &mut freed);
             }
             failed = true;
             break;
         }
         if !failed {
+            let table = reshape.large.table;
+            self.share_tables(m, (node, from), reshape.range, table, &mut gather);
             self.gather_heads(m, freed, &mut gather);
             self.count_reshaped(m, node, from, to, false);
         }
@@ -234,7 +318,7 @@ impl Vmemmap {
         head: Page,
         from: Order,
         to: Order,
-    ) -> Result<(Reshape, NodeId), HvoError> {
+    ) -> Result<Reshape, HvoError> {
         self.check_order(m, from.get())?;
         self.check_order(m, to.get())?;
         if to >= from {
@@ -245,15 +329,23 @@ impl Vmemmap {
             return Err(HvoError::HeadMisaligned(head));
         }
         let node = head.node(m);
-        let reshape = Reshape {
-            start,
+        let shared = |order| {
+            let tail = self.shared_tail(m, frames, node, order)?;
+            Ok(Shared {
+                order,
+                tail,
+                table: None,
+            })
+        };
+        Ok(Reshape {
+            range: self.memmap.range(self.memmap.pfn(head), from),
+            node,
             parts: from.pages() / to.pages(),
             per_part: vmemmap_pages(to),
-            large_tail: self.shared_tail(m, frames, node, from)?,
-            small_tail: self.shared_tail(m, frames, node, to)?,
-            table: None,
-        };
-        Ok((reshape, node))
+            large: shared(from)?,
+            small: shared(to)?,
+            last: None,
+        })
     }
 
     /// `count` frames, each the first of the memmap of a block of `order` whose head is

@@ -2,13 +2,14 @@
 //!
 //! The order of steps, and what each is for (docs/MODEL.md, "Fold"):
 //!
-//! 1. everything that can fail: checks, shared tail, tables, a frame for the head;
+//! 1. everything that can fail: checks, shared tail and table, tables, a frame for the head;
 //! 2. the flag in the head, so that the old and the new copy both have it;
 //! 3. the head's frame copied;
 //! 4. a 2 MiB leaf replaced by a table that is complete before it is published,
-//!    or the entries of a table stored one by one: head writable, tails read-only;
+//!    or the entries of a table stored one by one: head writable, tails read-only; a
+//!    slot of tails alone, leaf or not, gets the shared table, which is complete;
 //! 5. the flush, once for a whole batch;
-//! 6. the old frames freed.
+//! 6. the old frames freed, and tables that fell out.
 //!
 //! Between 3 and 5 nothing may write the head: the block is frozen and on no list
 //! that changes.
@@ -16,26 +17,29 @@
 use super::gather::{Gather, Run};
 use super::slot::{Slot, slots};
 use super::{HvoError, Vmemmap};
-use crate::addr::{ENTRIES, NodeId, Order, PAGE_SIZE, Pfn, VirtAddr};
+use crate::addr::{ENTRIES, NodeId, Order, Pfn, VirtAddr};
 use crate::frames::{FrameSource, Placement};
 use crate::machine::{FailPoint, Machine};
 use crate::page::{Flags, PAGE_CHECKS, Page, PageList, PageType, SHARES_ACROSS_NODE};
-use crate::paging::{self, Entry, Flush, Level, Pte, PteFlags};
+use crate::paging::{self, Entry, Level, Pte, PteFlags};
 
 /// A fold under way.
-struct Fold<'a> {
-    vmemmap: &'a Vmemmap,
-    head: Page,
-    order: Order,
+pub(super) struct Fold<'a> {
+    pub(super) vmemmap: &'a Vmemmap,
+    pub(super) head: Page,
+    pub(super) order: Order,
+    pub(super) node: NodeId,
     /// What the entries of tails will point to: the shared tail page, or the head's frame.
     tail: Pfn,
     /// The head's new frame. Without one the head stays where it is: one frame
     /// less comes back in one piece, and nothing else is different.
-    new_head: Option<Pfn>,
+    pub(super) new_head: Option<Pfn>,
+    /// The table for slots of tails alone. Without one each gets its own.
+    pub(super) shared: Option<Pfn>,
     /// Tables for the leaves to be replaced, allocated beforehand.
     tables: PageList,
-    /// Entries stored so far.
-    stored: u64,
+    /// Entries stored so far, those of shared tables included.
+    pub(super) stored: u64,
 }
 
 /// A failure was injected.
@@ -110,7 +114,9 @@ impl Vmemmap {
             None
         };
         let range = self.memmap.range(self.memmap.pfn(head), order);
+        let table = self.shared_table(m, frames, node, order);
         let leaves = slots(range)
+            .filter(|slot| table.is_none() || !slot.is_all_tails())
             .filter(|slot| slot.entry(m).level == Level::Pmd)
             .count();
         let tables = self.take_frames(m, frames, node, leaves as u64)?;
@@ -125,8 +131,10 @@ impl Vmemmap {
             vmemmap: self,
             head,
             order,
+            node,
             tail,
             new_head,
+            shared: table,
             tables,
             stored: 0,
         };
@@ -187,7 +195,7 @@ impl Fold<'_> {
     }
 
     /// Number of the block's first page of memmap that changes its frame.
-    fn first_moved(&self) -> u64 {
+    pub(super) fn first_moved(&self) -> u64 {
         u64::from(self.new_head.is_none())
     }
 
@@ -200,6 +208,9 @@ impl Fold<'_> {
     }
 
     fn slot<M: Machine>(&mut self, m: &M, slot: &Slot, gather: &mut Gather) -> Result<(), Stopped> {
+        if let Some(shared) = self.shared.filter(|_| slot.is_all_tails()) {
+            return self.share_table(m, slot, shared, gather);
+        }
         let entry = slot.entry(m);
         if entry.level == Level::Pmd
             && let Some(run) = self.replace_leaf(m, slot, entry)?
@@ -210,6 +221,40 @@ impl Fold<'_> {
         }
         // A table already, or another CPU was faster to make it one.
         self.store_entries(m, slot, gather)
+    }
+
+    /// Replaces a 2 MiB leaf, or a table, by the shared table. The slot belongs to the
+    /// block alone: nobody else changes it meanwhile.
+    fn share_table<M: Machine>(
+        &mut self,
+        m: &M,
+        slot: &Slot,
+        shared: Pfn,
+        gather: &mut Gather,
+    ) -> Result<(), Stopped> {
+        if m.inject(FailPoint::VmemmapPmd) {
+            return Err(Stopped);
+        }
+        let memmap = self.vmemmap.memmap;
+        match slot.entry(m) {
+            leaf if leaf.level == Level::Pmd => {
+                let run = Run {
+                    first: leaf.pte.pfn(),
+                    pages: slot.pages,
+                };
+                gather.push(m, memmap, run);
+            }
+            first => {
+                let frame = |n| Pte::from_raw(m.read_phys(first.at.offset(n * 8))).pfn();
+                gather.push_all(m, memmap, (0..slot.pages).map(frame));
+                gather.push_table(m, memmap, first.at.pfn(), slot);
+            }
+        }
+        slot.set_table(m, shared);
+        self.stored += slot.pages;
+        self.vmemmap
+            .count_shared_slot(m, (self.node, self.order), true);
+        Ok(())
     }
 
     /// Replaces a 2 MiB leaf by a table; the frames that fell out, or `None` if
@@ -316,39 +361,7 @@ impl Fold<'_> {
         result
     }
 
-    fn drop_tables<M: Machine>(&mut self, m: &M, frames: &impl FrameSource<M>) {
+    pub(super) fn drop_tables<M: Machine>(&mut self, m: &M, frames: &impl FrameSource<M>) {
         self.vmemmap.drop_frames(m, frames, &mut self.tables);
-    }
-
-    /// Puts every stored entry back, last one first. The old frames still hold
-    /// what they held: nothing is rebuilt, so nothing can be rebuilt wrongly.
-    fn roll_back<M: Machine>(mut self, m: &M, frames: &impl FrameSource<M>, gather: &mut Gather) {
-        let memmap = self.vmemmap.memmap;
-        let range = memmap.range(memmap.pfn(self.head), self.order);
-        let mut n = self.first_moved() + self.stored;
-        while n > self.first_moved() {
-            let run = gather
-                .unpush(m, memmap)
-                .expect("a run for every stored entry");
-            for frame in (0..run.pages).rev() {
-                n -= 1;
-                let at = range.start.offset(n * PAGE_SIZE);
-                let entry = paging::walk(m, m.root(), at);
-                let pte = Pte::new(run.first.offset(frame), PteFlags::KERNEL);
-                m.write_phys(entry.at, pte.raw());
-            }
-        }
-        // The head's new frame is freed, and the flag written, only when no
-        // translation leads there.
-        self.vmemmap.ledger.count_flush();
-        Flush::new(range).flush(m);
-        self.head
-            .set_flags(m, self.head.flags(m).without(Flags::VMEMMAP_OPTIMIZED));
-        if let Some(frame) = self.new_head {
-            memmap.page(frame).set_page_type(m, PageType::NONE);
-            self.vmemmap.ledger.uncount_pages(0, 1);
-            frames.free(m, frame, Order::PAGE);
-        }
-        self.drop_tables(m, frames);
     }
 }

@@ -5,6 +5,7 @@
 //! [`Gather::finish`], which flushes before it frees.
 
 use super::Vmemmap;
+use super::slot::Slot;
 use crate::addr::{Order, Pfn, VirtRange};
 use crate::frames::FrameSource;
 use crate::machine::Machine;
@@ -26,7 +27,7 @@ pub(super) struct Gather {
     flush: Option<Flush>,
     /// First pages of runs of memmap frames; the length is in `private`.
     runs: PageList,
-    /// Table frames.
+    /// Table frames; the address of the slot that they were of is in `private`.
     tables: PageList,
 }
 
@@ -60,6 +61,33 @@ impl Gather {
         self.runs.push(m, page);
     }
 
+    /// Takes frames that held struct pages, in runs as long as they can be.
+    pub(super) fn push_all<M: Machine>(
+        &mut self,
+        m: &M,
+        memmap: Memmap,
+        frames: impl Iterator<Item = Pfn>,
+    ) {
+        let mut run: Option<Run> = None;
+        for frame in frames {
+            match &mut run {
+                Some(run) if run.first.offset(run.pages) == frame => run.pages += 1,
+                _ => {
+                    let new = Run {
+                        first: frame,
+                        pages: 1,
+                    };
+                    if let Some(done) = run.replace(new) {
+                        self.push(m, memmap, done);
+                    }
+                }
+            }
+        }
+        if let Some(last) = run {
+            self.push(m, memmap, last);
+        }
+    }
+
     /// Gives back the run taken last, because its entries have been put back.
     pub(super) fn unpush<M: Machine>(&mut self, m: &M, memmap: Memmap) -> Option<Run> {
         let page = self.runs.pop(m)?;
@@ -71,9 +99,34 @@ impl Gather {
         })
     }
 
-    /// Takes a table that no entry points to any more.
-    pub(super) fn push_table<M: Machine>(&mut self, m: &M, memmap: Memmap, table: Pfn) {
-        self.tables.push(m, memmap.page(table));
+    /// Takes the table of `slot`, which no entry points to any more.
+    pub(super) fn push_table<M: Machine>(
+        &mut self,
+        m: &M,
+        memmap: Memmap,
+        table: Pfn,
+        slot: &Slot,
+    ) {
+        let page = memmap.page(table);
+        page.set_private(m, slot.start.as_u64());
+        self.tables.push(m, page);
+    }
+
+    /// Gives back the table of `slot`, if that was the one taken last, because an entry
+    /// will point to it again.
+    pub(super) fn unpush_table<M: Machine>(
+        &mut self,
+        m: &M,
+        memmap: Memmap,
+        slot: &Slot,
+    ) -> Option<Pfn> {
+        let last = self.tables.first()?;
+        if last.private(m) != slot.start.as_u64() {
+            return None;
+        }
+        self.tables.remove(m, last);
+        last.set_private(m, 0);
+        Some(memmap.pfn(last))
     }
 
     /// Flushes, then frees all that was taken.
@@ -93,6 +146,7 @@ impl Gather {
         }
         while let Some(page) = self.tables.pop(m) {
             vmemmap.ledger.count_tables(1, false);
+            page.set_private(m, 0);
             page.set_flags(m, page.flags(m).without(Flags::RESERVED));
             page.set_page_type(m, PageType::NONE);
             frames.free(m, memmap.pfn(page), Order::PAGE);

@@ -16,12 +16,16 @@ pub struct Ledger {
     folded: [[AtomicU64; NR_TAILS]; MAX_NODES],
     /// Pages of their memmap, behind the first, that have a frame of their own.
     unshared: [[AtomicU64; NR_TAILS]; MAX_NODES],
+    /// Slots of theirs that are mapped by the shared table of the node and order.
+    shared_slots: [[AtomicU64; NR_TAILS]; MAX_NODES],
     /// Frames that hold struct pages, allocated at boot.
     boot_pages: AtomicU64,
     /// Frames that hold struct pages, allocated since.
     pages: AtomicU64,
     /// Frames that hold last-level tables of the vmemmap.
     tables: AtomicU64,
+    /// Of these, the shared ones.
+    shared_tables: AtomicU64,
     /// Shared tail pages.
     tails: AtomicU64,
     /// Sections populated.
@@ -45,8 +49,12 @@ pub struct Totals {
     pub pages: u64,
     /// Frames that the folded blocks do without.
     pub saved: u64,
-    /// Last-level page tables of the vmemmap.
+    /// Last-level page tables of the vmemmap, shared ones included, each once.
     pub tables: u64,
+    /// Of these, those that slots of folded blocks share.
+    pub shared_tables: u64,
+    /// Slots, 2 MiB of struct pages each, that are mapped by one of the shared ones.
+    pub shared_slots: u64,
     /// Shared tail pages.
     pub tails: u64,
     /// Folded blocks.
@@ -67,9 +75,11 @@ impl Ledger {
         Self {
             folded: [const { [const { AtomicU64::new(0) }; NR_TAILS] }; MAX_NODES],
             unshared: [const { [const { AtomicU64::new(0) }; NR_TAILS] }; MAX_NODES],
+            shared_slots: [const { [const { AtomicU64::new(0) }; NR_TAILS] }; MAX_NODES],
             boot_pages: AtomicU64::new(0),
             pages: AtomicU64::new(0),
             tables: AtomicU64::new(0),
+            shared_tables: AtomicU64::new(0),
             tails: AtomicU64::new(0),
             sections: AtomicU64::new(0),
             peak: AtomicU64::new(0),
@@ -93,6 +103,11 @@ impl Ledger {
         entries.saturating_sub(self.unshared(node, order))
     }
 
+    /// Level-2 entries that must point to the shared table of `order` on `node`.
+    pub fn shared_slots(&self, node: NodeId, order: Order) -> u64 {
+        cell(&self.shared_slots, node, order)
+    }
+
     /// Frames saved on `node` by folding blocks of `order`.
     pub fn saved_on(&self, node: NodeId) -> u64 {
         Order::range_inclusive(VMEMMAP_TAIL_MIN_ORDER, Order::MAX)
@@ -108,6 +123,8 @@ impl Ledger {
             boot_pages: self.boot_pages.load(Ordering::Relaxed),
             pages: self.pages.load(Ordering::Relaxed),
             tables: self.tables.load(Ordering::Relaxed),
+            shared_tables: self.shared_tables.load(Ordering::Relaxed),
+            shared_slots: sum(&self.shared_slots),
             tails: self.tails.load(Ordering::Relaxed),
             flushes: self.flushes.load(Ordering::Relaxed),
             peak: self.peak.load(Ordering::Relaxed),
@@ -160,6 +177,15 @@ impl Ledger {
         }
     }
 
+    pub(super) fn count_shared_table(&self) {
+        add(&self.shared_tables, 1, true);
+        self.count_tables(1, true);
+    }
+
+    pub(super) fn count_shared_slots(&self, node: NodeId, index: usize, slots: u64, up: bool) {
+        add(&self.shared_slots[row(node)][index], slots, up);
+    }
+
     pub(super) fn count_tail(&self) {
         add(&self.tails, 1, true);
         self.note_peak();
@@ -179,6 +205,11 @@ impl Ledger {
 fn cell(table: &[[AtomicU64; NR_TAILS]; MAX_NODES], node: NodeId, order: Order) -> u64 {
     let index = order.index().checked_sub(VMEMMAP_TAIL_MIN_ORDER.index());
     index.map_or(0, |index| table[row(node)][index].load(Ordering::Relaxed))
+}
+
+fn sum(table: &[[AtomicU64; NR_TAILS]; MAX_NODES]) -> u64 {
+    let cells = table.iter().flatten();
+    cells.map(|cell| cell.load(Ordering::Relaxed)).sum()
 }
 
 fn add(counter: &AtomicU64, by: u64, up: bool) {

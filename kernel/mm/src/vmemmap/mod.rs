@@ -22,6 +22,9 @@
 //!  +------+     +---+                    +------+
 //! ```
 //!
+//! The memmap of a block of order 16 and up is several times 2 MiB. But for the first, all
+//! of its page tables would hold the same 512 entries: they are one, too (`tables.rs`).
+//!
 //! Everything that can fail comes first; then the flag, the copies, the table
 //! entries, **one flush**, and only then are frames given back (`gather.rs`).
 
@@ -32,7 +35,9 @@ mod gather;
 mod ledger;
 mod populate;
 mod publish;
+mod rollback;
 mod slot;
+mod tables;
 mod tails;
 mod unfold;
 mod unshare;
@@ -128,6 +133,8 @@ pub struct Vmemmap {
     /// The shared tail page by node and order, if there is one.
     #[doc(alias = "vmemmap_tails")]
     tails: [[PublishOnce; NR_TAILS]; MAX_NODES],
+    /// The table with nothing but entries for it, if there is one.
+    tables: [[PublishOnce; NR_TAILS]; MAX_NODES],
     ledger: Ledger,
     /// Blocks to be folded, or folded and not yet taken over, at boot.
     boot: boot::BootBlocks,
@@ -145,6 +152,7 @@ impl Vmemmap {
         Self {
             memmap,
             tails: [const { [const { PublishOnce::new() }; NR_TAILS] }; MAX_NODES],
+            tables: [const { [const { PublishOnce::new() }; NR_TAILS] }; MAX_NODES],
             ledger: Ledger::new(),
             boot: boot::BootBlocks::new(),
             warned: AtomicU8::new(0),

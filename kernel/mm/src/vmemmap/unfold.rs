@@ -3,7 +3,8 @@
 //! 1. every frame that is needed, or none (the only step that can fail);
 //! 2. the frames filled: the head's copied, a tail's with what its entry reads;
 //! 3. the entries stored, writable; a whole slot that got a 2 MiB block becomes a
-//!    leaf again and its table is given back;
+//!    leaf again and its table is given back, if it is its own. A slot that shares a
+//!    table and got no block gets a new one, complete before it is published;
 //! 4. the flush, once for a batch; 5. the rest freed; 6. the flag cleared.
 //!
 //! An entry that does not point to the shared tail keeps its content, so a block
@@ -12,14 +13,14 @@
 use super::gather::{Gather, Run};
 use super::slot::{Slot, slots};
 use super::{HvoError, Vmemmap, is_optimized};
-use crate::addr::{NodeId, Order, Pfn, PhysAddr};
+use crate::addr::{NodeId, Order, Pfn, PhysAddr, VirtRange};
 use crate::frames::{FrameSource, Placement};
 use crate::machine::Machine;
 use crate::page::{
     self, CompoundInfo, Flags, HEAD_PAGES, Page, PageList, PageType, clean_record, tail_record,
     vmemmap_pages,
 };
-use crate::paging::{self, Level, Pte, PteFlags};
+use crate::paging::{Pte, PteFlags};
 
 /// What the struct pages that come back are filled with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,8 +36,27 @@ pub enum Fill {
 struct Supply {
     /// First pages of contiguous blocks, each enough for a whole slot.
     blocks: PageList,
-    /// Single frames for the slots that got no block.
+    /// Single frames for the slots that got no block, and for their tables.
     singles: PageList,
+}
+
+/// What an unfold under way knows of its block.
+struct Folded {
+    range: VirtRange,
+    node: NodeId,
+    order: Order,
+    /// Where the tails' entries point to.
+    tail: Pfn,
+    /// The table that slots of tails alone may share.
+    shared: Option<Pfn>,
+    /// What a tail's struct page becomes.
+    record: page::Record,
+}
+
+impl Folded {
+    fn shares<M: Machine>(&self, m: &M, slot: &Slot) -> bool {
+        self.shared.is_some() && slot.table(m) == self.shared
+    }
 }
 
 impl Vmemmap {
@@ -126,19 +146,26 @@ impl Vmemmap {
             Fill::Tails => tail_record(node, CompoundInfo::tail(head, order)),
             Fill::Unused => clean_record(node, Flags::empty()),
         };
-        let range = self.memmap.range(self.memmap.pfn(head), order);
-        let own = self.unshared_pages(m, head, range, tail);
-        let mut supply = self.take_supply(m, frames, node, order, own)?;
-        for slot in slots(range) {
+        let block = Folded {
+            range: self.memmap.range(self.memmap.pfn(head), order),
+            node,
+            order,
+            tail,
+            shared: self.existing_table(node, order),
+            record,
+        };
+        let own = self.unshared_pages(m, head, block.range, tail);
+        let mut supply = self.take_supply(m, frames, &block, own)?;
+        for slot in slots(block.range) {
             match supply.blocks.pop(m) {
-                Some(block) => {
-                    let block = self.memmap.pfn(block);
-                    self.move_slot(m, &slot, block, tail, &record, gather);
+                Some(to) => self.move_slot(m, &slot, self.memmap.pfn(to), &block, gather),
+                None if block.shares(m, &slot) => {
+                    self.rebuild_slot(m, &slot, &mut supply.singles, &block);
                 }
-                None => self.refill_slot(m, &slot, &mut supply.singles, tail, &record),
+                None => self.refill_slot(m, &slot, &mut supply.singles, &block),
             }
         }
-        gather.owe(range);
+        gather.owe(block.range);
         self.drop_frames(m, frames, &mut supply.singles);
         self.ledger.count_folded(node, index, false);
         self.ledger.count_unshared(node, index, own, false);
@@ -146,15 +173,15 @@ impl Vmemmap {
     }
 
     /// Takes a contiguous block for every slot while there are any, and single
-    /// frames for the other slots.
+    /// frames for the other slots, with one more for each that shares its table.
     fn take_supply<M: Machine>(
         &self,
         m: &M,
         frames: &impl FrameSource<M>,
-        node: NodeId,
-        order: Order,
+        folded: &Folded,
         own: u64,
     ) -> Result<Supply, HvoError> {
+        let &Folded { node, order, .. } = folded;
         let pages = vmemmap_pages(order);
         let block_order = Order::clamped(pages.ilog2()).min(Order::PMD);
         let per_slot = block_order.pages();
@@ -163,6 +190,7 @@ impl Vmemmap {
             singles: PageList::new(),
         };
         let mut missing = pages;
+        let mut rest = slots(folded.range);
         while missing > 0 {
             let Some(block) = frames.alloc(m, block_order, Placement::Prefer(node)) else {
                 break;
@@ -172,12 +200,17 @@ impl Vmemmap {
             }
             supply.blocks.push(m, self.memmap.page(block));
             missing -= per_slot;
+            rest.next();
         }
         // Blocks go to the lowest slots, so the head's slot is among the singles
         // only if there is no block at all; its head then keeps its frame, and so do
         // the `own` pages that have one. Otherwise some of these may be too many.
         let kept = if missing == pages { 1 + own } else { 0 };
-        for _ in kept..missing {
+        let mut tables = 0;
+        for slot in rest {
+            tables += u64::from(folded.shares(m, &slot));
+        }
+        for _ in kept..missing + tables {
             let Some(frame) = frames.alloc(m, Order::PAGE, Placement::Prefer(node)) else {
                 self.drop_frames(m, frames, &mut supply.singles);
                 while let Some(block) = supply.blocks.pop(m) {
@@ -197,15 +230,15 @@ impl Vmemmap {
         m: &M,
         slot: &Slot,
         block: Pfn,
-        tail: Pfn,
-        record: &page::Record,
+        folded: &Folded,
         gather: &mut Gather,
     ) {
+        let Folded { tail, record, .. } = folded;
         let first_entry = slot.entry(m).at;
         for n in 0..slot.pages {
             let frame = block.offset(n);
             let at = first_entry.offset(n * 8);
-            let tail = Some(tail).filter(|_| !slot.is_head(n));
+            let tail = Some(*tail).filter(|_| !slot.is_head(n));
             if let Some(old) = self.fill_frame(m, frame, at, tail, record) {
                 if !slot.is_head(n) {
                     self.set_infos(m, frame, record);
@@ -226,26 +259,21 @@ impl Vmemmap {
         self.ledger.count_pages(slot.pages);
         if slot.is_whole() {
             let table = first_entry.pfn();
-            let above = self.pmd_above(m, slot);
-            // Release: pairs with the walker, which must see the filled frames.
-            m.write_phys(
-                above,
-                Pte::new(block, PteFlags::KERNEL | PteFlags::LEAF).raw(),
-            );
-            gather.push_table(m, self.memmap, table);
+            slot.set_leaf(m, block);
+            if Some(table) == folded.shared {
+                self.count_shared_slot(m, (folded.node, folded.order), false);
+            } else {
+                gather.push_table(m, self.memmap, table, slot);
+            }
         }
     }
 
     /// Gives every page of memmap of a slot that points to the shared tail a frame
     /// of its own from `singles`.
-    fn refill_slot<M: Machine>(
-        &self,
-        m: &M,
-        slot: &Slot,
-        singles: &mut PageList,
-        tail: Pfn,
-        record: &page::Record,
-    ) {
+    fn refill_slot<M: Machine>(&self, m: &M, slot: &Slot, singles: &mut PageList, folded: &Folded) {
+        let &Folded {
+            tail, ref record, ..
+        } = folded;
         let first_entry = slot.entry(m).at;
         for n in 0..slot.pages {
             let at = first_entry.offset(n * 8);
@@ -267,6 +295,33 @@ impl Vmemmap {
         }
     }
 
+    /// Gives a slot that shares its table a new one, with a frame of its own for every
+    /// page of memmap, all from `singles`.
+    fn rebuild_slot<M: Machine>(
+        &self,
+        m: &M,
+        slot: &Slot,
+        singles: &mut PageList,
+        folded: &Folded,
+    ) {
+        let mut take = |page_type| {
+            let page = singles.pop(m).expect("they were counted before");
+            page.set_page_type(m, page_type);
+            self.memmap.pfn(page)
+        };
+        let table = take(PageType::TABLE);
+        for n in 0..slot.pages {
+            let frame = take(PageType::MEMMAP);
+            m.fill_phys(frame.phys(), &folded.record, HEAD_PAGES);
+            let pte = Pte::new(frame, PteFlags::KERNEL);
+            m.write_phys(table.phys().offset(n * 8), pte.raw());
+        }
+        slot.set_table(m, table);
+        self.ledger.count_pages(slot.pages);
+        self.ledger.count_tables(1, true);
+        self.count_shared_slot(m, (folded.node, folded.order), false);
+    }
+
     /// Makes `frame` the memmap that the entry at `at` stands for; the private
     /// frame that it replaces, if the entry had one. No `tail` for the head's entry.
     fn fill_frame<M: Machine>(
@@ -286,12 +341,5 @@ impl Vmemmap {
             m.copy_frame(frame, old);
             Some(old)
         }
-    }
-
-    /// Where the entry above the table of `slot` lies.
-    pub(super) fn pmd_above<M: Machine>(&self, m: &M, slot: &Slot) -> PhysAddr {
-        let mut none = || None;
-        paging::table_entry(m, m.root(), slot.start, Level::Pmd, &mut none)
-            .expect("the slot has a table, so the path to it exists")
     }
 }

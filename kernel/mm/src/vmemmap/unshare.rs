@@ -3,16 +3,22 @@
 //! Tails are read-only because they share a frame. Whoever has to write into one gives
 //! the page of memmap that it lies in a copy first; the rest of the block stays folded:
 //!
-//! 1. a frame, or `NoMemory` and nothing changed;
-//! 2. the shared tail copied into it; 3. the entry stored, writable; 4. the flush.
+//! 1. a frame, or `NoMemory` and nothing changed; one for a table, too, if the slot shares
+//!    its table with others;
+//! 2. the shared tail copied into it; 3. the entry stored, writable: in the slot's own
+//!    table, which is a copy of the shared one and complete before it is published;
+//! 4. the flush.
+//!
+//! A slot that has got a table of its own keeps it until the block is unfolded.
 //!
 //! The block need not be frozen: until somebody writes, old and new translation give the
 //! same bytes (INV-2). Two who do this to one block keep each other out.
 
 use super::gather::{Gather, Run};
+use super::slot::slot_around;
 use super::{HvoError, Vmemmap, is_optimized};
 use crate::addr::{Order, PAGE_SIZE, Pfn, VirtAddr, VirtRange};
-use crate::frames::{FrameSource, Placement};
+use crate::frames::FrameSource;
 use crate::machine::{FailPoint, Machine};
 use crate::page::{
     self, CompoundInfo, Flags, HEAD_PAGES, Page, PageType, SHARES_ACROSS_NODE, STRUCT_PAGE_SIZE,
@@ -41,17 +47,31 @@ impl Vmemmap {
         }
         let node = head.node(m);
         let index = self.tail_index(m, order.get())?;
-        let frame = frames
-            .alloc(m, Order::PAGE, Placement::Prefer(node))
-            .ok_or(HvoError::NoMemory)?;
+        let shared = self.existing_table(node, order);
+        let shared = shared.filter(|shared| *shared == entry.at.pfn());
+        let mut taken = self.take_frames(m, frames, node, 1 + u64::from(shared.is_some()))?;
         if m.inject(FailPoint::VmemmapPte) {
-            frames.free(m, frame, Order::PAGE);
+            self.drop_frames(m, frames, &mut taken);
             return Err(HvoError::Injected);
         }
+        let mut take = || taken.pop(m).map(|page| self.memmap.pfn(page));
+        let Some(frame) = take() else {
+            return Err(HvoError::NoMemory);
+        };
         m.copy_frame(frame, tail);
         self.memmap.page(frame).set_page_type(m, PageType::MEMMAP);
-        // Release: pairs with the walker, which must see the frame filled.
-        m.write_phys(entry.at, Pte::new(frame, PteFlags::KERNEL).raw());
+        let pte = Pte::new(frame, PteFlags::KERNEL).raw();
+        if let Some((shared, table)) = shared.zip(take()) {
+            let range = self.memmap.range(self.memmap.pfn(head), order);
+            let slot = slot_around(range, page.address());
+            let at = entry.at.as_u64() - shared.phys().as_u64();
+            self.own_table(m, &slot, (node, order), (shared, table), |table| {
+                m.write_phys(table.phys().offset(at), pte);
+            });
+        } else {
+            // Release: pairs with the walker, which must see the frame filled.
+            m.write_phys(entry.at, pte);
+        }
         self.ledger.count_pages(1);
         self.ledger.count_unshared(node, index, 1, true);
         self.ledger.count_flush();

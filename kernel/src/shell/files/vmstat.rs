@@ -64,6 +64,9 @@ fn folding(out: &mut impl Write) -> Result {
         ("hvo_folded_blocks", ledger.folded),
         ("hvo_saved_pages", ledger.saved),
         ("hvo_table_pages", ledger.tables),
+        // Of these, those that slots of tails share, and how many slots do.
+        ("hvo_shared_table_pages", ledger.shared_tables),
+        ("hvo_shared_table_slots", ledger.shared_slots),
         ("hvo_shared_tail_pages", ledger.tails),
         ("hvo_flushes", ledger.flushes),
         // Huge pages that are to be given back and wait for memory to be unfolded into.

@@ -70,6 +70,65 @@ fn order_15_under_readers() {
     println!("{}", explore(name, &WholeSlot, 60));
 }
 
+/// Two slots: one CPU folds and unfolds them, the second to the shared table and back, now
+/// from a leaf, now from a table of its own, to which it may come back.
+struct TwoSlots;
+
+impl Story for TwoSlots {
+    type State = OneBlock;
+
+    fn cpus(&self) -> usize {
+        3
+    }
+
+    fn begin(&self, random: &mut fastrand::Rng) -> OneBlock {
+        let w = World::builder().ram(0, 240, 512).cpus(self.cpus()).boot();
+        let s = OneBlock::begin(w, 16);
+        if random.bool() {
+            fold(&s.w, &s.view);
+            to_singles(&s);
+        }
+        s
+    }
+
+    fn act(&self, s: &OneBlock, cpu: usize, random: &mut fastrand::Rng) {
+        if cpu > 0 {
+            return s.done.until(200_000, || s.view.read(&s.w.m, random));
+        }
+        fold(&s.w, &s.view);
+        assert_eq!(s.w.vmemmap().ledger().totals().shared_slots, 1);
+        for _ in 0..8 {
+            s.view.read(&s.w.m, random);
+        }
+        if random.bool() {
+            to_singles(s);
+        } else {
+            unfold(&s.w, &s.view);
+        }
+        s.done.set();
+    }
+
+    fn end(&self, s: OneBlock) {
+        let totals = s.w.vmemmap().ledger().totals();
+        assert_eq!((totals.shared_tables, totals.shared_slots), (1, 0));
+        s.view.write_as_owner(&s.w.m);
+        s.w.check();
+    }
+}
+
+/// Unfolds; no 2 MiB block is to be had.
+fn to_singles(s: &OneBlock) {
+    s.w.m.fail(FailPoint::PageAlloc, Injection::Kth(1));
+    unfold(&s.w, &s.view);
+    s.w.m.fail(FailPoint::PageAlloc, Injection::Never);
+}
+
+#[test]
+fn order_16_under_readers() {
+    let name = "order_16_under_readers";
+    println!("{}", explore(name, &TwoSlots, 40));
+}
+
 /// Two blocks in one 2 MiB leaf, each folded by its own CPU; a third reads both.
 struct Neighbours;
 
@@ -248,13 +307,13 @@ fn failures_under_readers() {
     println!("{}", explore(name, &Failing, 600));
 }
 
-/// Every CPU makes the same shared tail.
+/// Every CPU makes the same shared tail, and the same shared table.
 struct OneTail;
 
 struct Tails {
     w: World,
     free: u64,
-    made: Mutex<Vec<[Pfn; 2]>>,
+    made: Mutex<Vec<[Pfn; 4]>>,
 }
 
 impl Story for OneTail {
@@ -272,21 +331,29 @@ impl Story for OneTail {
     }
 
     fn act(&self, s: &Tails, _: usize, _: &mut fastrand::Rng) {
-        let tails = [7, 8].map(|order| {
-            let (nodes, order) = (&s.w.mm.nodes, Order::of(order));
-            let tail =
-                s.w.vmemmap()
-                    .shared_tail(&s.w.m, nodes, NodeId::ZERO, order);
+        let (vmemmap, nodes) = (s.w.vmemmap(), &s.w.mm.nodes);
+        let [a, b] = [7, 18].map(|order| {
+            let tail = vmemmap.shared_tail(&s.w.m, nodes, NodeId::ZERO, Order::of(order));
             tail.expect("memory")
         });
-        s.made.lock().expect("no step is made with it").push(tails);
+        let [c, d] = [17, 18].map(|order| {
+            let (node, order) = (NodeId::ZERO, Order::of(order));
+            let tail = vmemmap.shared_tail(&s.w.m, nodes, node, order);
+            tail.expect("memory");
+            let table = vmemmap.shared_table(&s.w.m, nodes, node, order);
+            table.expect("memory")
+        });
+        let made = [a, b, c, d];
+        s.made.lock().expect("no step is made with it").push(made);
     }
 
     fn end(&self, s: Tails) {
         let made = s.made.lock().expect("the work is done");
         assert!(made.iter().all(|tails| *tails == made[0]), "{made:?}");
-        assert_eq!(s.free - s.w.free_pages(), 2, "the losers leak");
-        assert_eq!(s.w.vmemmap().ledger().totals().tails, 2);
+        assert_eq!(s.free - s.w.free_pages(), 5, "the losers leak");
+        let totals = s.w.vmemmap().ledger().totals();
+        let shared = (totals.tails, totals.shared_tables, totals.tables);
+        assert_eq!(shared, (3, 2, 2));
         s.w.check();
     }
 }
