@@ -105,8 +105,8 @@ macro_rules! for_each_suite {
             non_folios_are_not_touched, marks_keep_a_block_from_folding }
         $each! { layouts:
             every_page_finds_its_folio, misuse_is_refused, refusals_are_the_expected,
-            aligned_maps_have_no_limit, misaligned_maps_fail_at_the_next_order, sections_cross,
-            bytes_56_are_never_alike, folding_changes_no_byte, failures_change_nothing,
+            aligned_maps_have_no_limit, misaligned_maps_fail_at_the_next_order,
+            nodes_may_start_late, sections_cross, largest_folios, bytes_56_are_never_alike, folding_changes_no_byte, failures_change_nothing,
             no_memory_for_a_map, bits_of_a_page_keep_it_private, folios_side_by_side,
             readers_beside_folding }
         $crate::for_each_smp_suite! { $each }

@@ -1,11 +1,14 @@
 //! Maps of every layout on the emulated machine: that the table of costs is what running
 //! maps take, and the table in README what the program prints.
 
+use ktest::Outcome;
 use mm::addr::{Order, PAGE_SIZE, Pfn};
 use mm::for_each_encoding;
 use mm::layouts::{self, Ledger, Map, Model, Spec, Vmemmap};
 use mm::page::encoding::*;
-use testkit::World;
+use suites::Env;
+use suites::layouts::*;
+use testkit::{EmulatedMachine, World};
 
 /// 1 GiB, a 1024th of a TiB, of frames that do not exist.
 const FIRST: Pfn = Pfn::new(1 << 28);
@@ -89,6 +92,36 @@ fn world() -> World {
 #[test]
 fn costs_are_those_of_running_maps() {
     for_each_encoding!(every_shape);
+}
+
+/// The cases of the suite that take as large a block as the machine has memory for, on one
+/// that has enough for 16 GiB with any struct page.
+fn with_room(case: impl Fn(&Env<'_, EmulatedMachine>) -> Outcome) {
+    let world = World::builder().ram(0, 0, 9 << 10).blind().boot();
+    let largest = largest_block(&world.env(), Bytes64::SIZE);
+    assert_eq!(largest, Order::MAX, "the machine is too small");
+    case(&world.env()).unwrap_or_else(|stop| panic!("{stop:?}"));
+    world.check();
+}
+
+#[test]
+fn folios_up_to_16_gib() {
+    with_room(largest_folios);
+}
+
+#[test]
+fn aligned_maps_up_to_16_gib() {
+    with_room(aligned_maps_have_no_limit);
+}
+
+#[test]
+fn misaligned_maps_up_to_16_gib() {
+    with_room(misaligned_maps_fail_at_the_next_order);
+}
+
+#[test]
+fn late_nodes_up_to_16_gib() {
+    with_room(nodes_may_start_late);
 }
 
 /// Level-2 tables by the TiB: one for each GiB of struct pages.

@@ -78,6 +78,7 @@ impl<E: Encoding, S: PageShape, Mo: Model> Map<E, S, Mo> {
             self.set_word(m, first.offset(n), 0);
         }
         self.unset_head(m, first);
+        self.give(m, frames, info.descriptor);
         Ok(all)
     }
 }

@@ -9,11 +9,12 @@ use crate::addr::{Order, Pfn, VirtAddr};
 use crate::frames::FrameSource;
 use crate::machine::Machine;
 use crate::page::Flags;
-use crate::page::encoding::{BlockInfo, Encoding, PageShape};
+use crate::page::encoding::{BlockInfo, Encoding, PageShape, PageShapeInfo};
 
 impl<E: Encoding, S: PageShape, Mo: Model> Map<E, S, Mo> {
     /// Makes the block of `order` at `first` a folio: words of head and tails, the head
-    /// flag where the folio's data are in the head, a descriptor where they are not.
+    /// flag where the folio's data are in the head, a descriptor where they are not. One
+    /// whose tails would miss their head is refused (LAY-5).
     ///
     /// # Errors
     /// [`LayoutError`], with nothing changed.
@@ -29,6 +30,9 @@ impl<E: Encoding, S: PageShape, Mo: Model> Map<E, S, Mo> {
             return Err(LayoutError::OrderOutOfBounds(order));
         }
         self.check_block(first, order)?;
+        if E::COMPUTES && !self.page(m, first).is_aligned(S::memmap_bytes(order)) {
+            return Err(LayoutError::OrderOutOfBounds(order));
+        }
         // Each page: a smaller folio may lie anywhere in the block.
         for pfn in (0..order.pages()).map(|n| first.offset(n)) {
             if self.folio_of(m, pfn).is_some() {
@@ -51,6 +55,7 @@ impl<E: Encoding, S: PageShape, Mo: Model> Map<E, S, Mo> {
     pub fn destroy_compound<M: Machine>(
         &mut self,
         m: &M,
+        frames: &impl FrameSource<M>,
         first: Pfn,
         order: Order,
     ) -> Result<(), LayoutError> {
@@ -58,10 +63,12 @@ impl<E: Encoding, S: PageShape, Mo: Model> Map<E, S, Mo> {
         if !self.is_folio(m, first, order) || self.is_folded(m, first) {
             return Err(LayoutError::WrongState(first));
         }
+        let descriptor = self.descriptor(m, first);
         self.unset_head(m, first);
         for n in 1..order.pages() {
             self.set_word(m, first.offset(n), 0);
         }
+        self.give(m, frames, descriptor);
         Ok(())
     }
 
@@ -82,7 +89,7 @@ impl<E: Encoding, S: PageShape, Mo: Model> Map<E, S, Mo> {
     pub fn folio_of<M: Machine>(&self, m: &M, pfn: Pfn) -> Option<Pfn> {
         let folio = self.page_folio(m, self.page(m, pfn))?;
         if E::DESCRIPTOR {
-            return Some(Descriptors::block(m, folio).0);
+            return Some(Descriptors::first(m, folio));
         }
         let first = self.pfn(m, folio);
         (self.head_flags(m, first).contains(Flags::HEAD)).then_some(first)
@@ -99,8 +106,8 @@ impl<E: Encoding, S: PageShape, Mo: Model> Map<E, S, Mo> {
     /// Whether the memmap of the folio at `first` is folded.
     pub fn is_folded<M: Machine>(&self, m: &M, first: Pfn) -> bool {
         if E::DESCRIPTOR {
-            let folio = self.page_folio(m, self.page(m, first));
-            return folio.is_some_and(|at| Descriptors::is_folded(m, at));
+            let at = self.descriptor(m, first);
+            return at.is_some_and(|at| Descriptors::is_folded(m, at));
         }
         self.head_flags(m, first).contains(Flags::VMEMMAP_OPTIMIZED)
     }
@@ -115,7 +122,7 @@ impl<E: Encoding, S: PageShape, Mo: Model> Map<E, S, Mo> {
                 flags.without(bit)
             };
             self.set_head_flags(m, first, flags);
-        } else if let Some(at) = self.page_folio(m, self.page(m, first)) {
+        } else if let Some(at) = self.descriptor(m, first) {
             Descriptors::set_folded(m, at, folded);
         }
     }
@@ -160,16 +167,32 @@ impl<E: Encoding, S: PageShape, Mo: Model> Map<E, S, Mo> {
         }
     }
 
-    /// Undoes [`Map::set_head`], and gives the descriptor back.
-    pub(super) fn unset_head<M: Machine>(&mut self, m: &M, first: Pfn) {
+    /// Undoes [`Map::set_head`].
+    pub(super) fn unset_head<M: Machine>(&self, m: &M, first: Pfn) {
         if !E::DESCRIPTOR {
             let flags = self.head_flags(m, first).without(Flags::HEAD);
             self.set_head_flags(m, first, flags);
             self.set_count(m, first, 0);
-        } else if let Some(at) = self.page_folio(m, self.page(m, first)) {
-            self.descriptors.give(m, at);
         }
         self.set_word(m, first, 0);
+    }
+
+    /// The descriptor of the folio at `first`, if it has one.
+    pub(super) fn descriptor<M: Machine>(&self, m: &M, first: Pfn) -> Option<VirtAddr> {
+        let folio = || self.page_folio(m, self.page(m, first));
+        E::DESCRIPTOR.then(folio).flatten()
+    }
+
+    /// Takes a descriptor back that no page leads to any more.
+    pub(super) fn give<M: Machine>(
+        &mut self,
+        m: &M,
+        frames: &impl FrameSource<M>,
+        descriptor: Option<VirtAddr>,
+    ) {
+        if let Some(at) = descriptor {
+            self.descriptors.give(m, frames, at, &mut self.ledger);
+        }
     }
 
     pub(super) fn set_word<M: Machine>(&self, m: &M, pfn: Pfn, word: u64) {

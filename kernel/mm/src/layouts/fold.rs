@@ -99,10 +99,6 @@ impl<E: Encoding, S: PageShape, Mo: Model> Map<E, S, Mo> {
             return Err(LayoutError::OrderOutOfBounds(order));
         }
         self.check_block(first, order)?;
-        let aligned = self.page(m, first).is_aligned(S::memmap_bytes(order));
-        if E::COMPUTES && !aligned {
-            return Err(LayoutError::OrderOutOfBounds(order));
-        }
         if !self.is_folio(m, first, order) || self.is_folded(m, first) {
             return Err(LayoutError::WrongState(first));
         }
@@ -160,11 +156,10 @@ impl<E: Encoding, S: PageShape, Mo: Model> Map<E, S, Mo> {
         order: Order,
     ) -> [u64; fields::WORDS] {
         let head = self.page(m, first);
-        let descriptor = E::DESCRIPTOR.then(|| self.page_folio(m, head)).flatten();
         let info = BlockInfo {
             head,
             order,
-            descriptor,
+            descriptor: self.descriptor(m, first),
         };
         fields::record::<S>(self.bits(first), E::tail::<S>(&info))
     }

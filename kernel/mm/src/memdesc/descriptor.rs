@@ -258,7 +258,7 @@ words! {
 }
 
 /// Fills in a descriptor of `kind` for a block, frozen: count 0.
-pub(super) fn init<M: Machine>(
+pub(crate) fn init<M: Machine>(
     m: &M,
     at: PhysAddr,
     kind: Kind,
@@ -276,7 +276,7 @@ pub(super) fn init<M: Machine>(
 }
 
 /// Notes whether the memmap is folded. Under the map's lock.
-pub(super) fn set_folded<M: Machine>(m: &M, at: PhysAddr, folded: bool) {
+pub(crate) fn set_folded<M: Machine>(m: &M, at: PhysAddr, folded: bool) {
     let flags = m.read_phys(at) & !FOLDED;
     m.write_phys(at, flags | if folded { FOLDED } else { 0 });
 }

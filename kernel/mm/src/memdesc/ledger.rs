@@ -4,7 +4,7 @@ use super::descriptor::Kind;
 use crate::addr::PAGE_SIZE;
 
 /// The ledger at one moment. Kept under the map's lock, so always whole.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Totals {
     /// Frames that hold struct pages.
     #[doc(alias = "nr_memmap_pages")]
@@ -30,6 +30,18 @@ pub struct Totals {
 }
 
 impl Totals {
+    pub(crate) const EMPTY: Self = Self {
+        frames: 0,
+        saved: 0,
+        folded: 0,
+        tables: 0,
+        descriptor_frames: 0,
+        descriptors: [0; 4],
+        unshared: 0,
+        flushes: 0,
+        grace_periods: 0,
+    };
+
     /// Bytes that the struct pages take.
     #[must_use]
     pub const fn memmap_bytes(&self) -> u64 {

@@ -74,7 +74,7 @@ impl<L: StructPage> MemdescMap<L> {
             kernel,
             state: spin::Mutex::new(State {
                 caches: Kind::ALL.map(Cache::new),
-                totals: Totals::default(),
+                totals: Totals::EMPTY,
             }),
             layout: PhantomData,
         };

@@ -39,11 +39,12 @@ mod word;
 
 pub use audit::{Audit, Finding};
 pub use descriptor::{Bare, Descriptor, Folio, Kind, Ptdesc, Slab};
+pub(crate) use descriptor::{init, set_folded};
 pub use error::{MemdescBug, MemdescError};
 pub use flags::PageFlags;
 pub use layout::{Page, Page8, Page16, Page32, Page64, StructPage};
 pub use ledger::Totals;
 pub use lookup::{page_folio, page_memdesc, page_ptdesc, page_slab};
 pub use map::{DEFAULT_BASE, MemdescMap};
-pub(crate) use slab::{OBJECTS, capacity};
+pub(crate) use slab::{Cache, capacity};
 pub use word::{Memdesc, MemdescType};

@@ -28,7 +28,7 @@ const PREV: u64 = 16;
 const FREE: u64 = 24;
 const USED: u64 = 32;
 /// Of the first object; a multiple of 16.
-pub(crate) const OBJECTS: u64 = 64;
+const OBJECTS: u64 = 64;
 
 /// Of the link in a free object, and of the mark that says that it is free.
 const LINK: u64 = 16;
@@ -57,7 +57,7 @@ fn grace_period<M: Machine>(m: &M, totals: &mut Totals) {
 /// The cache of one kind. Used under the map's lock.
 #[derive(Debug)]
 #[doc(alias = "kmem_cache")]
-pub(super) struct Cache {
+pub(crate) struct Cache {
     kind: Kind,
     /// First frame with room, and first without.
     partial: Option<Pfn>,
@@ -65,7 +65,7 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    pub(super) const fn new(kind: Kind) -> Self {
+    pub(crate) const fn new(kind: Kind) -> Self {
         Self {
             kind,
             partial: None,
@@ -80,7 +80,7 @@ impl Cache {
 
     /// An object, its count 0; or `None` if there is no frame for more.
     #[doc(alias = "kmem_cache_alloc")]
-    pub(super) fn alloc<M: Machine>(
+    pub(crate) fn alloc<M: Machine>(
         &mut self,
         m: &M,
         frames: &impl FrameSource<M>,
@@ -115,7 +115,7 @@ impl Cache {
     /// # Panics
     /// If the object is not one of this cache, is free already, or has a count.
     #[doc(alias = "kmem_cache_free")]
-    pub(super) fn free<M: Machine>(
+    pub(crate) fn free<M: Machine>(
         &mut self,
         m: &M,
         frames: &impl FrameSource<M>,
@@ -158,16 +158,28 @@ impl Cache {
         }
     }
 
-    /// Gives every frame back: no object is in use.
+    /// Gives every frame back. Objects still in use go with them: no reader is left.
     #[doc(alias = "kmem_cache_destroy")]
-    pub(super) fn destroy<M: Machine>(
+    pub(crate) fn destroy<M: Machine>(
         &mut self,
         m: &M,
         frames: &impl FrameSource<M>,
         totals: &mut Totals,
     ) {
-        while let Some(frame) = self.partial {
-            self.shrink(m, frames, frame, totals);
+        if self.partial.is_some() || self.full.is_some() {
+            grace_period(m, totals);
+        }
+        while let Some(frame) = self.partial.or(self.full) {
+            let list = if self.partial.is_some() {
+                &mut self.partial
+            } else {
+                &mut self.full
+            };
+            unlink(m, list, frame);
+            let (used, _) = header(m, frame);
+            totals.descriptors[self.kind as usize] -= used;
+            totals.descriptor_frames -= 1;
+            frames.free(m, frame, Order::PAGE);
         }
     }
 

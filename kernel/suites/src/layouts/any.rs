@@ -24,7 +24,7 @@ pub(super) trait AnyMap<M: Machine>: Send {
     fn populate(&mut self, env: &Env<'_, M>) -> Result<(), LayoutError>;
     fn release(self: Box<Self>, env: &Env<'_, M>) -> Ledger;
     fn prep(&mut self, env: &Env<'_, M>, first: Pfn, order: Order) -> Result<(), LayoutError>;
-    fn destroy(&mut self, m: &M, first: Pfn, order: Order) -> Result<(), LayoutError>;
+    fn destroy(&mut self, env: &Env<'_, M>, first: Pfn, order: Order) -> Result<(), LayoutError>;
     fn fold(&mut self, env: &Env<'_, M>, first: Pfn, order: Order) -> Result<(), LayoutError>;
     fn unfold(&mut self, env: &Env<'_, M>, first: Pfn, order: Order) -> Result<(), LayoutError>;
     fn first_failing_order(&mut self, env: &Env<'_, M>) -> Result<Option<Order>, LayoutError>;
@@ -59,8 +59,8 @@ impl<M: Machine, E: Encoding, S: PageShape, Mo: Model> AnyMap<M> for Map<E, S, M
     fn prep(&mut self, env: &Env<'_, M>, first: Pfn, order: Order) -> Result<(), LayoutError> {
         self.prep_compound(env.m, &env.mm.nodes, first, order)
     }
-    fn destroy(&mut self, m: &M, first: Pfn, order: Order) -> Result<(), LayoutError> {
-        self.destroy_compound(m, first, order)
+    fn destroy(&mut self, env: &Env<'_, M>, first: Pfn, order: Order) -> Result<(), LayoutError> {
+        self.destroy_compound(env.m, &env.mm.nodes, first, order)
     }
     fn fold(&mut self, env: &Env<'_, M>, first: Pfn, order: Order) -> Result<(), LayoutError> {
         Map::fold(self, env.m, &env.mm.nodes, first, order)

@@ -43,7 +43,7 @@ fn side_by_side<M: Machine>(env: &Env<'_, M>, layout: &Layout<M>) -> Outcome {
     check_eq!(map.ledger().tails, tails, "shared tails");
     ok(map.unfold(env, firsts[1], order), "unfold the second")?;
     all_at_home(env, &*map, &firsts, order)?;
-    ok(map.destroy(env.m, firsts[1], order), "destroy the second")?;
+    ok(map.destroy(env, firsts[1], order), "destroy the second")?;
     check_eq!(map.folio_of(env.m, firsts[1]), None);
     check_eq!(
         map.folio_of(env.m, firsts[2]),

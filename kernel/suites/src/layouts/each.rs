@@ -4,7 +4,7 @@ use alloc::collections::BTreeSet;
 use core::fmt;
 
 use ktest::{Outcome, Stop, check, check_eq};
-use mm::addr::{Order, Pfn, PfnRange};
+use mm::addr::{Order, PAGE_SIZE, Pfn, PfnRange};
 use mm::layouts::{LayoutError, Spec};
 use mm::machine::Machine;
 
@@ -17,6 +17,25 @@ pub(super) const FIRST: Pfn = Pfn::new(1 << 28);
 /// The block of `order` that the cases describe.
 pub(super) const fn range(order: u8) -> PfnRange {
     FIRST.block(Order::of(order))
+}
+
+/// The order of the largest block that cases about large folios describe, with struct
+/// pages of `size` bytes: one whose struct pages take no more than a 32nd of the free
+/// memory, and 1 GiB at least.
+pub fn largest_block<M: Machine>(env: &Env<'_, M>, size: u64) -> Order {
+    let free = env.mm.nodes.total_free(env.m) * PAGE_SIZE;
+    let fits = |order: &Order| order.pages() * size <= free / 32;
+    let mut orders = Order::range_inclusive(Order::PUD, Order::MAX).rev();
+    orders.find(fits).unwrap_or(Order::PUD)
+}
+
+/// [`largest_block`]; two sections where a folio ends at one.
+pub(super) fn room<M: Machine>(env: &Env<'_, M>, layout: &Layout<M>) -> Order {
+    if layout.has_sections() && layout.computes {
+        Order::of(16)
+    } else {
+        largest_block(env, layout.size)
+    }
 }
 
 /// Runs `body` for every encoding, size and model, and checks after each that nothing is

@@ -3,73 +3,141 @@
 use alloc::vec::Vec;
 
 use ktest::{Outcome, Stop, check, check_eq};
-use mm::addr::{Order, PAGE_SIZE, Pfn};
+use mm::addr::{Order, PAGE_SIZE, Pfn, PfnRange};
 use mm::layouts::{LayoutError, Spec, Vmemmap};
 use mm::machine::Machine;
 use mm::page::encoding::*;
 
-use super::any::Layout;
-use super::each::{FIRST, each_layout, map, ok, range, release};
+use super::any::{AnyMap, Boxed, Layout};
+use super::each::{FIRST, each_layout, map, ok, range, release, room};
 use crate::Env;
 
-/// The first failing order of a map that starts `skew` bytes too late.
+/// A map, and the first order of which a folio in it failed, if one did.
+type Tried<M> = (Boxed<M>, Option<Order>);
+
+/// A map of `spec` in which a folio of each order is tried.
 fn tried<M: Machine>(
     env: &Env<'_, M>,
     layout: &Layout<M>,
-    skew: u64,
-) -> Result<Option<Option<Order>>, Stop> {
-    let spec = Spec {
-        skew,
-        // 1 GiB, or two sections where a folio ends at one.
-        ..Spec::of(range(if layout.has_sections() { 16 } else { 18 }))
-    };
+    spec: Spec,
+) -> Result<Option<Tried<M>>, Stop> {
     let Some(mut map) = map(env, layout, spec)? else {
         return Ok(None);
     };
     let found = ok(map.first_failing_order(env), "trial")?;
-    release(env, map)?;
-    Ok(Some(found))
+    env.m.touch_watchdog();
+    Ok(Some((map, found)))
 }
 
-/// Aligned, every folio that fits finds its head; where sections have maps of their own,
-/// those up to a section, and a larger one fails if heads are computed.
+/// Aligned, every folio that fits finds its head, up to 16 GiB if there is memory for
+/// their struct pages; where sections have maps of their own, those up to a section, and
+/// a larger one fails if heads are computed.
 pub fn aligned_maps_have_no_limit<M: Machine>(env: &Env<'_, M>) -> Outcome {
     each_layout(env, aligned)
 }
 
 fn aligned<M: Machine>(env: &Env<'_, M>, layout: &Layout<M>) -> Outcome {
-    let Some(found) = tried(env, layout, 0)? else {
+    let spec = Spec::of(range(room(env, layout).get()));
+    let Some((map, found)) = tried(env, layout, spec)? else {
         return Ok(());
     };
     let sections = layout.has_sections() && layout.computes;
-    check_eq!(
-        found,
-        sections.then_some(Order::of(16)),
-        "first failing order"
-    );
-    Ok(())
+    let expected = sections.then_some(Order::of(16));
+    check_eq!(found, expected, "first failing order");
+    release(env, map)
 }
 
-/// T17: a map that starts 4 KiB, 128 KiB or 2 MiB too late fails at the order whose
-/// struct pages take twice that, if heads are computed; else never.
+/// T17: a map that starts half a folio's struct pages too late fails at that folio's
+/// order if heads are computed, at each order up to the largest, and what fails is
+/// refused while the next smaller order is not; else it never fails.
 pub fn misaligned_maps_fail_at_the_next_order<M: Machine>(env: &Env<'_, M>) -> Outcome {
     each_layout(env, misaligned)
 }
 
 fn misaligned<M: Machine>(env: &Env<'_, M>, layout: &Layout<M>) -> Outcome {
-    // The order that fails: of 64 bytes, and of 32.
-    for (skew, of_64, of_32) in [(4 << 10, 7, 8), (128 << 10, 12, 13), (2 << 20, 16, 17)] {
-        let Some(found) = tried(env, layout, skew)? else {
+    let skew = |order: u8| layout.size.next_power_of_two() << (order - 1);
+    let (grain, lowest) = match layout.model {
+        // What is mapped starts at a page.
+        MemoryModel::SparsememVmemmap => (9, (1..=10).find(|order| skew(*order) >= PAGE_SIZE)),
+        MemoryModel::Sparsemem => (15, None),
+        MemoryModel::Flatmem => (9, None),
+    };
+    let highest = match layout.model {
+        // Each section starts that much too late.
+        MemoryModel::Sparsemem => 16,
+        _ => room(env, layout).get(),
+    };
+    let lowest = lowest.unwrap_or(1);
+    for order in lowest..=highest {
+        if !layout.computes && ![lowest, 12, highest].contains(&order) {
+            continue;
+        }
+        let spec = Spec {
+            skew: skew(order),
+            ..Spec::of(range(order.max(grain)))
+        };
+        let Some((mut map, found)) = tried(env, layout, spec)? else {
             return Ok(());
         };
-        let order = if layout.size == 64 { of_64 } else { of_32 };
-        let order = order.min(if layout.has_sections() { 16 } else { 22 });
-        let expected = layout.computes.then_some(Order::of(order));
-        check_eq!(
-            found,
-            expected,
-            "first failing order with an offset of {skew} bytes"
-        );
+        let order = Order::of(order);
+        let expected = layout.computes.then_some(order);
+        check_eq!(found, expected, "first failing order, {} late", spec.skew);
+        if layout.computes {
+            expect_limit(env, &mut *map, order)?;
+        }
+        release(env, map)?;
+    }
+    Ok(())
+}
+
+/// Whether a folio of `order` is refused, and one of the order below is made.
+fn expect_limit<M: Machine>(env: &Env<'_, M>, map: &mut dyn AnyMap<M>, order: Order) -> Outcome {
+    let mask = order.pages() - 1;
+    let first = Pfn::new((map.spec().range.start.as_u64() + mask) & !mask);
+    let refused = map.prep(env, first, order);
+    check_eq!(refused, Err(LayoutError::OrderOutOfBounds(order)));
+    let Some(less) = order.down().filter(|less| *less > Order::PAGE) else {
+        return Ok(());
+    };
+    let first = map.spec().range.start;
+    ok(map.prep(env, first, less), "prep of the order below")?;
+    let last = first.offset(less.pages() - 1);
+    check_eq!(map.folio_of(env.m, last), Some(first), "of order {less}");
+    ok(map.destroy(env, first, less), "destroy")
+}
+
+/// T17: frames that start at an odd multiple of a block. One array for a node starts with
+/// their struct pages, so computed heads are missed from the next order on; the vmemmap
+/// starts at frame 0 wherever the node does, and sections at their own.
+pub fn nodes_may_start_late<M: Machine>(env: &Env<'_, M>) -> Outcome {
+    each_layout(env, late)
+}
+
+fn late<M: Machine>(env: &Env<'_, M>, layout: &Layout<M>) -> Outcome {
+    let lowest = if layout.has_sections() { 15 } else { 9 };
+    // Room for a folio of the next order behind the start.
+    let highest = room(env, layout).get().saturating_sub(2).max(lowest);
+    for by in lowest..=highest {
+        let never = !layout.computes || layout.model == MemoryModel::SparsememVmemmap;
+        if never && ![lowest, highest].contains(&by) {
+            continue;
+        }
+        let start = FIRST.offset(1 << by);
+        let spec = Spec::of(PfnRange::new(start, FIRST.offset(4 << by)));
+        let Some((mut map, found)) = tried(env, layout, spec)? else {
+            return Ok(());
+        };
+        let next = Order::of(by + 1);
+        let expected = match layout.model {
+            MemoryModel::SparsememVmemmap => None,
+            MemoryModel::Sparsemem => layout.computes.then_some(Order::of(16)),
+            MemoryModel::Flatmem => layout.computes.then_some(next),
+        };
+        check_eq!(found, expected, "first failing order from {start:?} on");
+        if expected.is_some() {
+            expect_limit(env, &mut *map, next)?;
+        }
+        release(env, map)?;
     }
     Ok(())
 }

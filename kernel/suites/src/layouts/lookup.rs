@@ -42,7 +42,7 @@ fn finds<M: Machine>(env: &Env<'_, M>, layout: &Layout<M>) -> Outcome {
         };
         ok(map.prep(env, first, order), "prep")?;
         check_folio(env, layout, &*map, first, order)?;
-        ok(map.destroy(env.m, first, order), "destroy")?;
+        ok(map.destroy(env, first, order), "destroy")?;
         for n in samples(order).chain([0]) {
             check_eq!(
                 map.folio_of(env.m, first.offset(n)),
@@ -55,7 +55,9 @@ fn finds<M: Machine>(env: &Env<'_, M>, layout: &Layout<M>) -> Outcome {
     release(env, map)
 }
 
-fn check_folio<M: Machine>(
+/// Whether the pages of the folio of `order` at `first`, of a map on node 5, lead to it,
+/// and those beside it nowhere.
+pub(super) fn check_folio<M: Machine>(
     env: &Env<'_, M>,
     layout: &Layout<M>,
     map: &dyn AnyMap<M>,
@@ -139,9 +141,9 @@ fn misuse<M: Machine>(env: &Env<'_, M>, layout: &Layout<M>) -> Outcome {
     ok(map.prep(env, FIRST, order), "prep")?;
     let again = map.prep(env, FIRST, order);
     check_eq!(again, Err(LayoutError::WrongState(FIRST)));
-    let wrong_order = map.destroy(m, FIRST, Order::of(3));
+    let wrong_order = map.destroy(env, FIRST, Order::of(3));
     check_eq!(wrong_order, Err(LayoutError::WrongState(FIRST)));
-    ok(map.destroy(m, FIRST, order), "destroy")?;
+    ok(map.destroy(env, FIRST, order), "destroy")?;
     // Small folios anywhere in a block are in the way of a larger one.
     for n in [2, 6, 14] {
         let small = FIRST.offset(n);
@@ -149,9 +151,9 @@ fn misuse<M: Machine>(env: &Env<'_, M>, layout: &Layout<M>) -> Outcome {
         let over = map.prep(env, FIRST, order);
         check_eq!(over, Err(LayoutError::WrongState(small)));
         check_eq!(map.folio_of(m, small.offset(1)), Some(small));
-        ok(map.destroy(m, small, Order::of(1)), "destroy")?;
+        ok(map.destroy(env, small, Order::of(1)), "destroy")?;
     }
-    let gone = map.destroy(m, FIRST, order);
+    let gone = map.destroy(env, FIRST, order);
     check_eq!(gone, Err(LayoutError::WrongState(FIRST)));
     let populated = map.populate(env);
     check_eq!(populated, Err(LayoutError::Occupied));

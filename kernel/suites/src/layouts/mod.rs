@@ -6,14 +6,17 @@
 mod any;
 mod crowd;
 mod each;
+mod large;
 mod limits;
 mod lookup;
 mod sharing;
 
 pub use crowd::{folios_side_by_side, readers_beside_folding};
+pub use each::largest_block;
+pub use large::largest_folios;
 pub use limits::{
     aligned_maps_have_no_limit, bytes_56_are_never_alike, misaligned_maps_fail_at_the_next_order,
-    refusals_are_the_expected, sections_cross,
+    nodes_may_start_late, refusals_are_the_expected, sections_cross,
 };
 pub use lookup::{every_page_finds_its_folio, misuse_is_refused};
 pub use sharing::{

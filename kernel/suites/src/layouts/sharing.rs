@@ -98,7 +98,7 @@ fn folds<M: Machine>(env: &Env<'_, M>, layout: &Layout<M>) -> Outcome {
         );
         let twice = map.fold(env, FIRST, order);
         check_eq!(twice, Err(LayoutError::WrongState(FIRST)), "folded twice");
-        let destroyed = map.destroy(m, FIRST, order);
+        let destroyed = map.destroy(env, FIRST, order);
         check_eq!(
             destroyed,
             Err(LayoutError::WrongState(FIRST)),
@@ -114,7 +114,7 @@ fn folds<M: Machine>(env: &Env<'_, M>, layout: &Layout<M>) -> Outcome {
         );
         let twice = map.unfold(env, FIRST, order);
         check_eq!(twice, Err(LayoutError::WrongState(FIRST)), "unfolded twice");
-        ok(map.destroy(m, FIRST, order), "destroy")?;
+        ok(map.destroy(env, FIRST, order), "destroy")?;
     }
     let small = min.down().unwrap_or(Order::PAGE);
     ok(map.prep(env, FIRST, small), "prep")?;

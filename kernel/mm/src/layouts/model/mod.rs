@@ -6,6 +6,7 @@ mod sparsemem;
 mod vmemmap;
 
 pub use direct::DIRECT_MAP;
+pub(super) use direct::{phys, virt};
 pub use flatmem::Flatmem;
 pub use sparsemem::Sparsemem;
 pub(super) use vmemmap::window_tables;
