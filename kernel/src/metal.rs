@@ -1,8 +1,8 @@
 //! The machine that `mm` runs on, for real.
 //!
-//! Every access to memory is one instruction of inline assembly: no Rust reference
-//! to a struct page exists (INV-1), the compiler can neither move nor split nor
-//! merge an access, and loads and stores are acquires and releases by themselves
+//! Every access to memory is one instruction of inline assembly, most of them in `access`:
+//! no Rust reference to a struct page exists (INV-1), the compiler can neither move nor
+//! split nor merge an access, and loads and stores are acquires and releases by themselves
 //!
 #![expect(unsafe_code, reason = "loads and stores at addresses given by `mm`")]
 
@@ -15,7 +15,7 @@ use mm::machine::{FailPoint, Fault, IrqState, Level, Machine, Probe, TlbCounts};
 use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr3};
 
-use crate::arch::x86_64::{cpu, extable, irq, layout, percpu};
+use crate::arch::x86_64::{cpu, irq, layout, percpu};
 use crate::{console, fault, smp};
 
 /// This machine.
@@ -29,72 +29,24 @@ fn direct(at: PhysAddr) -> u64 {
     layout::DIRECT_MAP + at.as_u64()
 }
 
-/// An instruction that loads from `[at]`.
-macro_rules! load {
-    ($at:expr, $type:ty, $instruction:literal) => {{
-        let value: $type;
-        // SAFETY: the caller of a `Machine` method promises that the address is
-        // mapped memory of this kind; no reference is made (INV-1). Not `pure`, so
-        // the compiler keeps it in its place.
-        unsafe {
-            asm!($instruction, at = in(reg) $at, value = lateout(reg) value,
-                 options(nostack, preserves_flags));
-        }
-        value
-    }};
-}
-
-/// An instruction that stores `value` to `[at]`.
-macro_rules! store {
-    ($at:expr, $value:expr, $instruction:literal) => {{
-        // SAFETY: as for `load`, and the memory belongs to whoever calls (INV-5).
-        unsafe {
-            asm!($instruction, at = in(reg) $at, value = in(reg) $value,
-                 options(nostack, preserves_flags));
-        }
-    }};
-}
-
-/// A locked compare-and-exchange on `[at]`.
-macro_rules! compare_exchange {
-    ($at:expr, $current:expr, $new:expr, $instruction:literal) => {{
-        let mut found = $current;
-        // SAFETY: as for `store` (INV-5).
-        unsafe {
-            asm!($instruction, in("rdi") $at, inout("rax") found, in("rcx") $new,
-                 options(nostack));
-        }
-        if found == $current { Ok(found) } else { Err(found) }
-    }};
-}
-
 impl Machine for Metal {
     #[inline]
     fn read_phys(&self, at: PhysAddr) -> u64 {
-        load!(direct(at), u64, "mov {value}, [{at}]")
+        access::load64(direct(at))
     }
 
     #[inline]
     fn write_phys(&self, at: PhysAddr, value: u64) {
-        store!(direct(at), value, "mov [{at}], {value}");
+        access::store64(direct(at), value);
     }
 
     #[inline]
     fn compare_exchange_phys(&self, at: PhysAddr, current: u64, new: u64) -> Result<u64, u64> {
-        compare_exchange!(direct(at), current, new, "lock cmpxchg [rdi], rcx")
+        access::compare_exchange64(direct(at), current, new)
     }
 
     fn copy_frame(&self, to: Pfn, from: Pfn) {
-        // SAFETY: two whole frames of RAM, the caller's to copy (INV-5; the head of a
-        // frozen block), both in the direct map; no reference is made (INV-1); the
-        // direction flag is clear by the ABI.
-        unsafe {
-            asm!("rep movsq",
-                 inout("rdi") direct(to.phys()) => _,
-                 inout("rsi") direct(from.phys()) => _,
-                 inout("rcx") PAGE_SIZE / 8 => _,
-                 options(nostack, preserves_flags));
-        }
+        access::copy(direct(to.phys()), direct(from.phys()), PAGE_SIZE / 8);
     }
 
     fn fill_phys(&self, at: PhysAddr, record: &[u64], count: u64) {
@@ -122,40 +74,32 @@ impl Machine for Metal {
     }
 
     fn fill_words(&self, at: PhysAddr, value: u64, count: u64) {
-        // SAFETY: `count` words of the caller's RAM (INV-5) in the direct map; the
-        // direction flag is clear by the ABI.
-        unsafe {
-            asm!("rep stosq",
-                 inout("rdi") direct(at) => _,
-                 inout("rcx") count => _,
-                 in("rax") value,
-                 options(nostack, preserves_flags));
-        }
+        access::fill(direct(at), value, count);
     }
 
     #[inline]
     fn load64(&self, at: VirtAddr) -> u64 {
-        load!(at.as_u64(), u64, "mov {value}, [{at}]")
+        access::load64(at.as_u64())
     }
 
     #[inline]
     fn load32(&self, at: VirtAddr) -> u32 {
-        load!(at.as_u64(), u32, "mov {value:e}, [{at}]")
+        access::load32(at.as_u64())
     }
 
     #[inline]
     fn store64(&self, at: VirtAddr, value: u64) {
-        store!(at.as_u64(), value, "mov [{at}], {value}");
+        access::store64(at.as_u64(), value);
     }
 
     #[inline]
     fn store32(&self, at: VirtAddr, value: u32) {
-        store!(at.as_u64(), value, "mov [{at}], {value:e}");
+        access::store32(at.as_u64(), value);
     }
 
     #[inline]
     fn compare_exchange32(&self, at: VirtAddr, current: u32, new: u32) -> Result<u32, u32> {
-        compare_exchange!(at.as_u64(), current, new, "lock cmpxchg [rdi], ecx")
+        access::compare_exchange32(at.as_u64(), current, new)
     }
 
     #[inline]
@@ -165,28 +109,17 @@ impl Machine for Metal {
         current: u32,
         new: u32,
     ) -> Result<Result<u32, u32>, Fault> {
-        let found = extable::try_compare_exchange(at, current, new)?;
-        Ok(if found == current {
-            Ok(found)
-        } else {
-            Err(found)
-        })
+        access::try_compare_exchange32(at, current, new)
     }
 
     #[inline]
     fn compare_exchange64(&self, at: VirtAddr, current: u64, new: u64) -> Result<u64, u64> {
-        compare_exchange!(at.as_u64(), current, new, "lock cmpxchg [rdi], rcx")
+        access::compare_exchange64(at.as_u64(), current, new)
     }
 
     #[inline]
     fn fetch_add32(&self, at: VirtAddr, delta: u32) -> u32 {
-        let mut value = delta;
-        // SAFETY: as for `store` (INV-5).
-        unsafe {
-            asm!("lock xadd [rdi], eax", in("rdi") at.as_u64(), inout("eax") value,
-                 options(nostack));
-        }
-        value
+        access::fetch_add32(at.as_u64(), delta)
     }
 
     fn store64_strided(&self, at: VirtAddr, stride: u64, count: u64, value: u64) {
@@ -194,7 +127,7 @@ impl Machine for Metal {
         let mut next = at.as_u64();
         if eights > 0 {
             // Eight stores a turn: with one, counting would cost as much as storing.
-            // SAFETY: `count` words, `stride` apart, as for `store` (INV-1, INV-5).
+            // SAFETY: `count` words, `stride` apart, as for a store (INV-1, INV-5).
             // `eights` is not 0.
             unsafe {
                 asm!(
@@ -222,13 +155,13 @@ impl Machine for Metal {
             }
         }
         for _ in 0..rest {
-            store!(next, value, "mov [{at}], {value}");
+            access::store64(next, value);
             next += stride;
         }
     }
 
     fn probe(&self, at: VirtAddr, how: Probe) -> Result<(), Fault> {
-        extable::probe(at, how)
+        access::probe(at, how)
     }
 
     fn root(&self) -> Pfn {

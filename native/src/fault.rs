@@ -16,7 +16,6 @@ use std::sync::{Arc, Mutex, Once};
 
 use mm::machine::Fault;
 
-use crate::access;
 use crate::interrupts::lock;
 use crate::machine::Shared;
 use crate::shadow::Touch;

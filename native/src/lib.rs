@@ -15,7 +15,6 @@
 //! All CPUs share one such TLB. A flush on one is a flush on all, so tests that need a
 //! translation to be stale on one CPU only have nothing to see here.
 
-mod access;
 mod fault;
 mod host;
 mod interrupts;

@@ -9,7 +9,6 @@ use mm::addr::{NodeId, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
 use mm::machine::{FailPoint, Fault, IrqState, Level, Machine as Door, Probe, TlbCounts};
 
 use super::{Machine, THIS_CPU};
-use crate::access;
 use crate::host::HostError;
 use crate::interrupts::{LIMIT, lock};
 
@@ -101,12 +100,7 @@ impl Door for Machine {
         current: u32,
         new: u32,
     ) -> Result<Result<u32, u32>, Fault> {
-        let found = access::try_compare_exchange(self.0.host(at), current, new)?;
-        Ok(if found == current {
-            Ok(found)
-        } else {
-            Err(found)
-        })
+        access::try_compare_exchange32(VirtAddr::new(self.0.host(at)), current, new)
     }
 
     fn compare_exchange64(&self, at: VirtAddr, current: u64, new: u64) -> Result<u64, u64> {
@@ -118,7 +112,7 @@ impl Door for Machine {
     }
 
     fn probe(&self, at: VirtAddr, how: Probe) -> Result<(), Fault> {
-        access::probe(self.0.host(at), how)
+        access::probe(VirtAddr::new(self.0.host(at)), how)
     }
 
     fn root(&self) -> Pfn {

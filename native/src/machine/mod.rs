@@ -15,7 +15,6 @@ use mm::paging::{self, Entry, Pte};
 
 pub use builder::Builder;
 
-use crate::access;
 use crate::fault;
 use crate::host::HostError;
 use crate::interrupts::{Interrupts, lock};

@@ -5,11 +5,11 @@
 use core::arch::asm;
 use core::fmt;
 
+use access::try_load32;
 use mm::addr::VirtAddr;
 use mm::paging::{Level, Pte, PteFlags};
 use x86_64::registers::control::{Cr0, Cr2, Cr3, Cr4, Efer};
 
-use super::extable::try_load;
 use super::trap::TrapFrame;
 use super::{layout, percpu, stack};
 use crate::boot::image;
@@ -145,8 +145,8 @@ fn read_phys(at: u64) -> Option<u64> {
         return None;
     }
     let at = VirtAddr::new(layout::DIRECT_MAP + at);
-    let low = try_load(at).ok()?;
-    let high = try_load(at.offset(4)).ok()?;
+    let low = try_load32(at).ok()?;
+    let high = try_load32(at.offset(4)).ok()?;
     Some(u64::from(high) << 32 | u64::from(low))
 }
 
@@ -202,8 +202,8 @@ pub(crate) fn callers(rsp: u64) {
             break;
         }
         let at = VirtAddr::new(word);
-        let Ok(low) = try_load(at) else { break };
-        let Ok(high) = try_load(at.offset(4)) else {
+        let Ok(low) = try_load32(at) else { break };
+        let Ok(high) = try_load32(at.offset(4)) else {
             break;
         };
         let value = u64::from(high) << 32 | u64::from(low);

@@ -3,7 +3,6 @@
 pub(crate) mod cpu;
 pub(crate) mod dump;
 pub(crate) mod exit;
-pub(crate) mod extable;
 pub(crate) mod gdt;
 pub(crate) mod idt;
 pub(crate) mod irq;

@@ -5,7 +5,7 @@ use core::arch::global_asm;
 
 use x86_64::registers::control::Cr2;
 
-use super::{extable, stack};
+use super::stack;
 use crate::panic;
 use crate::smp;
 
@@ -140,8 +140,13 @@ extern "C" fn handle(frame: &mut TrapFrame) {
         _ => 0,
     };
     let may_be_fixed = matches!(frame.vector, PAGE_FAULT | GENERAL_PROTECTION);
-    if !(may_be_fixed && extable::fix_up(frame, at)) {
-        panic::on_exception(frame, cr2);
+    match access::fixup(frame.rip).filter(|_| may_be_fixed) {
+        Some(fixup) => {
+            frame.r10 = frame.error;
+            frame.r11 = at;
+            frame.rip = fixup;
+        }
+        None => panic::on_exception(frame, cr2),
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! The idea is Linux's (`Documentation/arch/x86/exception-tables.rst`): an entry
 //! in a section of its own for each such instruction, with offsets relative to
-//! the entry so that the loader need not relocate it. A fault at an instruction
-//! that is not listed is a bug and ends the kernel.
+//! the entry so that the loader need not relocate it. The handler of a fault asks
+//! [`fixup`], leaves the error code in R10 and the address in R11, and goes on there.
 #![expect(
     unsafe_code,
     reason = "reads a table between linker symbols, and faults on purpose"
@@ -13,8 +13,6 @@ use core::arch::asm;
 
 use mm::addr::VirtAddr;
 use mm::machine::{Fault, Probe};
-
-use super::trap::TrapFrame;
 
 /// An entry; both fields are distances in bytes from the field itself.
 #[repr(C)]
@@ -30,7 +28,7 @@ unsafe extern "C" {
     static __stop_tailfold_ex_table: [ExEntry; 0];
 }
 
-// The section exists even in a build that uses no probe, or the symbols would not.
+// The section exists even in a program that uses no probe, or the symbols would not.
 core::arch::global_asm!(
     ".pushsection tailfold_ex_table, \"aR\", @progbits",
     ".popsection"
@@ -49,19 +47,16 @@ fn target(field: &i32) -> u64 {
     (core::ptr::from_ref(field).addr() as u64).wrapping_add_signed(i64::from(*field))
 }
 
-/// If the frame stands at a listed instruction: makes it go on at the fixup, with
-/// the error code in R10 and `at` in R11. Whether it did.
+/// Where to go on if the instruction at `rip` faults; `None` if it may not.
+#[doc(alias = "search_exception_tables")]
 #[doc(alias = "fixup_exception")]
-pub(super) fn fix_up(frame: &mut TrapFrame, at: u64) -> bool {
-    let entry = table().iter().find(|e| target(&e.insn) == frame.rip);
-    let Some(entry) = entry else { return false };
-    frame.r10 = frame.error;
-    frame.r11 = at;
-    frame.rip = target(&entry.fixup);
-    true
+#[must_use]
+pub fn fixup(rip: u64) -> Option<u64> {
+    let entry = table().iter().find(|entry| target(&entry.insn) == rip)?;
+    Some(target(&entry.fixup))
 }
 
-/// In R10 behind a probe that did not fault; no error code has these bits.
+/// In R10 behind an instruction that did not fault; no error code has these bits.
 const NO_FAULT: u64 = u64::MAX;
 
 /// Runs one listed instruction on `[rdi]` with `eax`, and ECX if given; EAX
@@ -104,17 +99,27 @@ macro_rules! try_instruction {
 ///
 /// # Errors
 /// The fault, if the processor raised one.
-pub(crate) fn try_load(at: VirtAddr) -> Result<u32, Fault> {
+pub fn try_load32(at: VirtAddr) -> Result<u32, Fault> {
     try_instruction!(at, 0, "mov eax, [rdi]")
 }
 
-/// Stores `new` to the 4 bytes at `at` if they are `current`; what they were.
+/// Locked: stores `new` to the 4 bytes at `at` if they are `current`; else what they are,
+/// as the inner error.
 ///
 /// # Errors
 /// The fault, if the processor raised one.
 #[inline]
-pub(crate) fn try_compare_exchange(at: VirtAddr, current: u32, new: u32) -> Result<u32, Fault> {
-    try_instruction!(at, current, new, "lock cmpxchg [rdi], ecx")
+pub fn try_compare_exchange32(
+    at: VirtAddr,
+    current: u32,
+    new: u32,
+) -> Result<Result<u32, u32>, Fault> {
+    let found = try_instruction!(at, current, new, "lock cmpxchg [rdi], ecx")?;
+    Ok(if found == current {
+        Ok(found)
+    } else {
+        Err(found)
+    })
 }
 
 /// Touches the 4 bytes at `at` as `how` says. `XaddOne` adds one, `Bts` sets bit 0,
@@ -122,8 +127,8 @@ pub(crate) fn try_compare_exchange(at: VirtAddr, current: u32, new: u32) -> Resu
 ///
 /// # Errors
 /// The fault, if the processor raised one.
-pub(crate) fn probe(at: VirtAddr, how: Probe) -> Result<(), Fault> {
-    let found = try_load(at)?;
+pub fn probe(at: VirtAddr, how: Probe) -> Result<(), Fault> {
+    let found = try_load32(at)?;
     match how {
         Probe::Load => Ok(found),
         Probe::Store => try_instruction!(at, found, "mov [rdi], eax"),
