@@ -503,3 +503,21 @@ fn broken_promises_of_copy_on_write_are_noticed() {
         assert!(noticed, "{sabotage:?} went unnoticed");
     }
 }
+
+/// A huge page that somebody keeps frozen for good can be neither held nor freed: the wait for
+/// it has an end.
+#[test]
+fn frame_of_a_lost_folio_is_busy() {
+    let bed = Bed::new(64, PoisonPolicy::List);
+    let m = &bed.w.m;
+    let (head, first) = bed.taken(Order::PMD);
+    head.set_ref_count(m, 0);
+    let bad = first.offset(300);
+    assert_eq!(bed.fail(bad), Err(PoisonError::Busy(bad)));
+    assert!(!bed.is_broken(bad));
+    head.set_ref_count(m, 1);
+    assert_eq!(bed.fail(bad), Ok(Handled::Delayed));
+    bed.put(Order::PMD, head);
+    assert_eq!(bed.w.mm.unpoison_memory(m, bad), Ok(()));
+    bed.w.check();
+}

@@ -1,13 +1,14 @@
 //! Demote: free 1 GiB folios become 2 MiB ones, in place. Promote: the way back, which
 //! Linux lacks.
 
-use super::counters::{Kind, is_free};
+use super::counters::Kind;
+use super::hold::is_free_of;
 use super::poison::has_hwpoisoned;
 use super::turns::Turns;
 use super::{Backing, Event, Hstate, HugeTlb};
 use crate::addr::NodeId;
 use crate::machine::Machine;
-use crate::page::{self, Memmap, Page, PageList, PageType};
+use crate::page::{self, Memmap, Page, PageList};
 use crate::paging;
 use crate::vmemmap::{self, Fill};
 
@@ -265,11 +266,6 @@ fn is_all_free<M: Machine>(
         // A section that is a hole has no struct pages to look at.
         let there =
             !pfn.is_aligned(Memmap::SECTION) || paging::is_mapped(m, m.root(), part.address());
-        there
-            && part.page_type(m) == PageType::HUGETLB
-            && is_free(m, part)
-            && !has_hwpoisoned(m, part)
-            && page::folio_order_seen(m, part) == Some(small.order())
-            && part.node(m) == node
+        there && is_free_of(m, small, part) && !has_hwpoisoned(m, part) && part.node(m) == node
     })
 }

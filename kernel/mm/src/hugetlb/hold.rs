@@ -11,6 +11,10 @@ use crate::paging;
 /// How often a folio may change hands before whoever wants to hold it gives up.
 const TRIES: u32 = 64;
 
+/// How often it is looked whether a folio on its way has arrived, tenths of a second in all,
+/// before whoever waits gives up: where a folio was leaked it never does.
+const LOOKS: u32 = 1 << 21;
+
 /// A folio that stays what it is: nobody else frees, folds, demotes or promotes it.
 #[derive(Debug)]
 #[must_use = "the folio is lost unless it is let go"]
@@ -19,6 +23,8 @@ pub(crate) struct Held<'a> {
     pub(crate) head: Page,
     /// It is off the free list for as long; else there is a reference to it.
     pub(crate) free: bool,
+    /// Surplus folios of its node when it was taken off.
+    surplus: u64,
 }
 
 /// What came of [`HugeTlb::hold`].
@@ -28,7 +34,7 @@ pub(crate) enum Hold<'a> {
     Folio(Held<'a>),
     /// The page is part of no huge page.
     NoHugePage,
-    /// The page changed hands all the time.
+    /// The page changed hands all the time, or whoever has the folio keeps it frozen.
     Moving,
 }
 
@@ -51,61 +57,77 @@ impl HugeTlb {
         })
     }
 
-    /// Holds the huge page of `pfn`, if it is part of one, until it is let go. A folio that
-    /// is leaked can never be held: do not ask for one.
+    /// Holds the huge page of `pfn`, if it is part of one, until it is let go.
     #[doc(alias = "get_huge_page_for_hwpoison")]
     pub(crate) fn hold<M: Machine>(&self, m: &M, memmap: Memmap, pfn: Pfn) -> Hold<'_> {
+        let mut looks = 0;
         for _ in 0..TRIES {
             let Some((h, head)) = self.folio_of(m, memmap, pfn) else {
                 return Hold::NoHugePage;
             };
-            if let Some(free) = self.try_hold(m, h, head) {
-                return Hold::Folio(Held { h, head, free });
+            if let Some(held) = try_hold(m, h, head) {
+                return Hold::Folio(held);
             }
             // Somebody has it, frozen, on the way from or to its pool.
             m.wait_until("a huge page on its way", &mut || {
-                head.ref_count(m) > 0 || is_free(m, head) || !is_head_of(m, h, head)
+                looks += 1;
+                let arrived = head.ref_count(m) > 0 || is_free(m, head);
+                arrived || !is_head_of(m, h, head) || looks >= LOOKS
             });
+            m.touch_watchdog();
+            if looks >= LOOKS {
+                break;
+            }
         }
         Hold::Moving
     }
 
-    /// Holds a folio if it is what it seemed to be, and free or in use; whether it was free.
-    ///
-    /// Under the lock a folio is neither given out nor freed, unless it had left its pool
-    /// before. Such a one had no reference and was on no list when the lock was taken: so
-    /// both are looked at before it is asked who it is, and again when it is known.
-    fn try_hold<M: Machine>(&self, m: &M, h: &Hstate, head: Page) -> Option<bool> {
-        let mut pools = h.pools.lock(m);
-        let used = head.ref_count(m) > 0;
-        if is_free_of(m, h, head) {
-            pools.dequeue_this(m, head.node(m), head);
-            return Some(true);
-        }
-        (used && is_head_of(m, h, head) && page::folio_try_get(m, head)).then_some(false)
-    }
-
-    /// Lets go what [`HugeTlb::hold`] held. If all others have put it meanwhile, or made
-    /// its pool smaller, it goes where they would have sent it; but a broken one that was
-    /// free stays free.
+    /// Lets go what [`HugeTlb::hold`] held. If all others have put it meanwhile, it goes
+    /// where they would have sent it. One that was free is free again, and goes with
+    /// [`HugeTlb::retry_surplus`] if its pool was made smaller.
     pub(crate) fn let_go<M: Machine>(&self, m: &M, backing: Backing<'_>, held: Held<'_>) {
-        let Held { h, head, free } = held;
+        let Held {
+            h,
+            head,
+            free,
+            surplus,
+        } = held;
         if !free {
             self.put(m, backing, h, head);
             return;
         }
         let node = head.node(m);
-        let whole = !has_hwpoisoned(m, head);
         let mut pools = h.pools.lock(m);
         pools.enqueue(m, head);
-        if whole && pools.counts(node).surplus > 0 {
+        if !has_hwpoisoned(m, head) && pools.counts(node).surplus > surplus {
             pools.count_stuck(node);
         }
-        drop(pools);
-        if whole {
-            self.retry_surplus(m, backing, h);
-        }
     }
+}
+
+/// Holds a folio if it is what it seemed to be, and free or in use.
+///
+/// Under the lock a folio is neither given out nor freed, unless it had left its pool
+/// before. Such a one had no reference and was on no list when the lock was taken: so the
+/// count is looked at before it is asked who it is, and again when it is known.
+fn try_hold<'a, M: Machine>(m: &M, h: &'a Hstate, head: Page) -> Option<Held<'a>> {
+    let mut pools = h.pools.lock(m);
+    let used = head.ref_count(m) > 0;
+    let node = head.node(m);
+    let surplus = pools.counts(node).surplus;
+    let free = is_free_of(m, h, head);
+    if free {
+        pools.dequeue_this(m, node, head);
+    } else if !(used && is_head_of(m, h, head) && page::folio_try_get(m, head)) {
+        return None;
+    }
+    drop(pools);
+    Some(Held {
+        h,
+        head,
+        free,
+        surplus,
+    })
 }
 
 /// Whether a folio of `h` starts at `head`, in its pool, in use, or on its way.

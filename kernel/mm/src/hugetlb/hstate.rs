@@ -150,7 +150,12 @@ impl Hstate {
             head.page_type(m) == PageType::HUGETLB && page::folio_order(m, head) == self.order,
             "{head:?} is no hugetlb folio of this size"
         );
-        page::folio_put(m, head)
+        let last = page::folio_put(m, head);
+        if last {
+            // Whatever its users kept there: the last reference need not be a user's.
+            page::clear_first_tail(m, head);
+        }
+        last
     }
 }
 

@@ -180,6 +180,10 @@ impl<'a, M: Machine, S: AsRef<[Slot]> + AsMut<[Slot]>> Mapping<'a, M, S> {
         if self.flags.sharing == Sharing::Shared || old.ref_count(m) == 1 {
             return Ok(old);
         }
+        // Perhaps it is not another user who has it, but one who notes that it broke.
+        if has_hwpoisoned(m, old) {
+            return Err(FaultError::HwPoison(old));
+        }
         let copy = self.hugetlb.take_or_make(m, self.backing, h, self.near());
         let copy = self.found(copy)?;
         let memmap = self.backing.vmemmap.memmap();

@@ -115,7 +115,11 @@ impl HugeTlb {
     /// Puts the mark of the folio with head `head` right: it has one if a frame is broken.
     /// Nobody is given a folio that has one.
     pub(crate) fn set_hwpoison<M: Machine>(&self, m: &M, h: &Hstate, head: Page, broken: bool) {
-        h.pools.lock(m).set_poisoned(m, head, broken);
+        let mut pools = h.pools.lock(m);
+        // Who reads the folio's list has seen the mark, and keeps this lock (HP-10).
+        let lists = self.raw_hwp.lock(m);
+        pools.set_poisoned(m, head, broken);
+        drop(lists);
     }
 
     /// Moves what the list of `head` knows to the struct pages of the frames themselves,
@@ -129,25 +133,6 @@ impl HugeTlb {
             page.change_flag(m, Flags::HWPOISON, true);
             self.raw_hwp.remove(m, backing.nodes, head, pfn);
         }
-    }
-
-    /// Puts a folio of which nobody has a reference any more, and a frame is broken.
-    pub(super) fn put_poisoned<M: Machine>(
-        &self,
-        m: &M,
-        backing: Backing<'_>,
-        h: &Hstate,
-        head: Page,
-    ) {
-        let _resize = h.resize.lock(m);
-        let mut doomed = Doomed::new();
-        let mut pools = h.pools.lock(m);
-        let node = head.node(m);
-        let kind = pools.kind_to_go(node);
-        pools.forget(node, kind);
-        drop(pools);
-        doomed.push(m, head);
-        self.dissolve(m, backing, h, doomed);
     }
 
     /// Gives free folios with broken frames back that could not go before, because they were

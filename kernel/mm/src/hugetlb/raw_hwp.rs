@@ -52,6 +52,11 @@ impl RawHwp {
         }
     }
 
+    /// Keeps the lists as they are.
+    pub(super) fn lock<'a, M: Machine>(&'a self, m: &'a M) -> impl Drop + 'a {
+        self.slab.lock(m)
+    }
+
     /// Frames that hold nodes.
     pub(super) fn frames<M: Machine>(&self, m: &M) -> u64 {
         self.slab.lock(m).frames

@@ -46,6 +46,22 @@ impl ResizeLock {
         self.lock_and(m, &|| ())
     }
 
+    /// As [`ResizeLock::lock`], but without giving up hope: for a lock whose holders wait for
+    /// others, each time with a limit.
+    pub(crate) fn lock_behind<M: Machine>(&self, m: &M) -> ResizeGuard<'_> {
+        const LOOKS: u32 = 1 << 16;
+        assert_no_lock_held(m);
+        while self.held.swap(true, Ordering::Acquire) {
+            let mut looks = 0;
+            m.wait_until(self.what, &mut || {
+                looks += 1;
+                !self.held.load(Ordering::Relaxed) || looks >= LOOKS
+            });
+            m.touch_watchdog();
+        }
+        ResizeGuard(self)
+    }
+
     /// As [`ResizeLock::lock`], with the lock of a larger size held: whoever waits for that
     /// one sees that this wait gets on.
     pub(super) fn lock_inside<M: Machine>(

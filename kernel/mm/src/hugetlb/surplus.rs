@@ -62,16 +62,13 @@ impl HugeTlb {
         if !h.put_last(m, head) {
             return;
         }
-        if has_hwpoisoned(m, head) {
-            self.put_poisoned(m, backing, h, head);
-            self.retry_surplus(m, backing, h);
-            return;
-        }
         let node = head.node(m);
         let mut doomed = Doomed::new();
         let mut pools = h.pools.lock(m);
-        // Where a broken one waits to go, that is the one to go.
-        if pools.counts(node).surplus > pools.broken_waiting(node) {
+        // A broken one goes by way of its pool, as below, so that it can be held meanwhile.
+        // Where one waits to go, that is the one to go.
+        let whole = !has_hwpoisoned(m, head);
+        if whole && pools.counts(node).surplus > pools.broken_waiting(node) {
             pools.forget(node, Kind::Surplus);
             doomed.push(m, head);
         } else {

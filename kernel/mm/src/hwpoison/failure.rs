@@ -1,14 +1,15 @@
 //! A frame that the hardware reports broken.
 
-use super::{
-    Backing, Handled, HwPoison, PoisonError, PoisonPolicy, mark, online_page, while_moving,
-};
+use super::{Backing, Handled, HwPoison, PoisonError, PoisonPolicy, mark, online_page};
 use crate::addr::Pfn;
 use crate::hugetlb::{Held, Hold, HugeTlb};
 use crate::machine::{Level, Machine};
 use crate::page::Page;
 use crate::vmemmap;
 use core::sync::atomic::Ordering;
+
+/// How often a frame that is neither free nor part of a huge page is looked at again.
+const TRIES: u32 = 16;
 
 impl HwPoison {
     /// Takes the frame `pfn`, which is broken, out of use, now or as soon as it can be.
@@ -24,7 +25,7 @@ impl HwPoison {
         backing: Backing<'_>,
         pfn: Pfn,
     ) -> Result<Handled, PoisonError> {
-        let _one = self.lock.lock(m);
+        let _one = self.lock.lock_behind(m);
         let memmap = backing.vmemmap.memmap();
         let page = online_page(m, memmap, pfn)?;
         let report = |what, result| {
@@ -38,30 +39,42 @@ impl HwPoison {
             report("already hardware poisoned", "Ignored");
             return Err(PoisonError::AlreadyPoisoned(pfn));
         }
-        let handled = while_moving(|| match hugetlb.hold(m, memmap, pfn) {
-            Hold::Folio(held) => {
-                let handled = self.huge_page_failure(m, hugetlb, backing, held, pfn);
-                Some(("huge page", handled))
-            }
-            Hold::NoHugePage => {
-                let free = backing.nodes.take_off(m, pfn);
-                free.then_some(("free buddy page", Handled::Recovered))
-            }
-            Hold::Moving => None,
-        });
-        let Some((what, handled)) = handled else {
+        let Some((what, handled)) = self.take_away(m, hugetlb, backing, pfn) else {
             report("kernel page", "Ignored");
             return Err(PoisonError::Busy(pfn));
         };
-        if what == "free buddy page" {
-            self.count_known(true);
-        }
         let result = match handled {
             Handled::Delayed => "Delayed",
             _ => "Recovered",
         };
         report(what, result);
         Ok(handled)
+    }
+
+    /// What the frame was part of, and what has become of it; `None` if it is the kernel's
+    /// own. A frame that changes hands between the looks is looked at again.
+    fn take_away<M: Machine>(
+        &self,
+        m: &M,
+        hugetlb: &HugeTlb,
+        backing: Backing<'_>,
+        pfn: Pfn,
+    ) -> Option<(&'static str, Handled)> {
+        for _ in 0..TRIES {
+            match hugetlb.hold(m, backing.vmemmap.memmap(), pfn) {
+                Hold::Folio(held) => {
+                    let handled = self.huge_page_failure(m, hugetlb, backing, held, pfn);
+                    return Some(("huge page", handled));
+                }
+                Hold::NoHugePage if backing.nodes.take_off(m, pfn) => {
+                    self.count_known(true);
+                    return Some(("free buddy page", Handled::Recovered));
+                }
+                Hold::NoHugePage => {}
+                Hold::Moving => return None,
+            }
+        }
+        None
     }
 
     #[doc(alias = "try_memory_failure_hugetlb")]
@@ -73,7 +86,7 @@ impl HwPoison {
         held: Held<'_>,
         pfn: Pfn,
     ) -> Handled {
-        let Held { h, head, free } = held;
+        let Held { h, head, free, .. } = held;
         let memmap = backing.vmemmap.memmap();
         // First of all: from here on nobody is given the folio.
         hugetlb.set_hwpoison(m, h, head, true);

@@ -169,13 +169,6 @@ impl HwPoison {
     }
 }
 
-/// Does what may fail only because a frame is on its way between a huge page and the
-/// allocator until it is done, or has failed more often than that can be the reason.
-fn while_moving<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
-    const TRIES: usize = 16;
-    (0..TRIES).find_map(|_| attempt())
-}
-
 /// The struct page of `pfn`, if it has one.
 #[doc(alias = "pfn_to_online_page")]
 fn online_page<M: Machine>(m: &M, memmap: Memmap, pfn: Pfn) -> Result<Page, PoisonError> {

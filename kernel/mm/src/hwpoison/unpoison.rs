@@ -1,6 +1,6 @@
 //! A frame that turns out not to be broken. For tests, as in Linux.
 
-use super::{Backing, HwPoison, PoisonError, mark, online_page, while_moving};
+use super::{Backing, HwPoison, PoisonError, mark, online_page};
 use crate::addr::Pfn;
 use crate::hugetlb::{Hold, HugeTlb, is_unreliable};
 use crate::machine::{Level, Machine};
@@ -22,7 +22,7 @@ impl HwPoison {
         backing: Backing<'_>,
         pfn: Pfn,
     ) -> Result<(), PoisonError> {
-        let _one = self.lock.lock(m);
+        let _one = self.lock.lock_behind(m);
         let memmap = backing.vmemmap.memmap();
         let page = online_page(m, memmap, pfn)?;
         if !hugetlb.is_raw_hwpoison(m, memmap, page) {
@@ -32,7 +32,7 @@ impl HwPoison {
         if hugetlb.folio_of(m, memmap, pfn).is_some_and(unreliable) {
             return Err(PoisonError::Busy(pfn));
         }
-        while_moving(|| match hugetlb.hold(m, memmap, pfn) {
+        match hugetlb.hold(m, memmap, pfn) {
             Hold::Folio(held) => {
                 let (h, head) = (held.h, held.head);
                 self.forget(m, hugetlb, backing, head, pfn);
@@ -41,16 +41,12 @@ impl HwPoison {
                     hugetlb.set_hwpoison(m, h, head, false);
                 }
                 hugetlb.let_go(m, backing, held);
-                Some(())
+                hugetlb.retry_surplus(m, backing, h);
             }
             // Broken and in no huge page: out of the allocator, and nobody else's to put back.
-            Hold::NoHugePage => {
-                backing.nodes.put_back(m, pfn);
-                Some(())
-            }
-            Hold::Moving => None,
-        })
-        .ok_or(PoisonError::Busy(pfn))?;
+            Hold::NoHugePage => backing.nodes.put_back(m, pfn),
+            Hold::Moving => return Err(PoisonError::Busy(pfn)),
+        }
         self.count_known(false);
         let pfn = pfn.as_u64();
         m.log(

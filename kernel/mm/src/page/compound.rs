@@ -42,6 +42,15 @@ pub fn undo_compound_head<M: Machine>(m: &M, head: Page, order: Order) {
     head.nth(1).set_compound_infos(m, tails, CompoundInfo::NONE);
 }
 
+/// Clears what the owner of the compound page at `head` keeps in the first tail beside its
+/// order: `lru.prev`, `mapping`, `index`.
+pub(crate) fn clear_first_tail<M: Machine>(m: &M, head: Page) {
+    let tail = head.nth(1);
+    tail.set_lru_prev(m, 0);
+    tail.set_mapping(m, 0);
+    tail.set_index(m, 0);
+}
+
 /// Undoes [`prep_compound_tails`].
 #[doc(alias = "destroy_compound_gigantic_folio")]
 pub fn undo_compound_tails<M: Machine>(m: &M, head: Page, order: Order) {

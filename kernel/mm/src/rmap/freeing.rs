@@ -57,7 +57,7 @@ pub(super) fn free<M: Machine>(m: &M, mm: &Mm, policy: Policy, head: Page) -> Re
     Ok(())
 }
 
-/// Back to its pool, without fields: the pools, and a demotion, know of none.
+/// Back to its pool, which clears the fields, whoever drops the last reference.
 #[doc(alias = "free_huge_folio")]
 fn free_huge<M: Machine>(m: &M, mm: &Mm, head: Page, order: Order) -> Result<(), BadPage> {
     let Some(h) = mm.hugetlb.hstate(order) else {
@@ -68,7 +68,6 @@ fn free_huge<M: Machine>(m: &M, mm: &Mm, head: Page, order: Order) -> Result<(),
             found,
         });
     };
-    fields::clear(m, head);
     head.set_ref_count(m, 1);
     mm.hugetlb.put(m, mm.backing(), h, head);
     Ok(())
