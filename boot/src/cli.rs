@@ -91,13 +91,13 @@ pub struct MachineOptions {
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would show it as the group's help")]
     pub firmware: FirmwareOptions,
-    /// RAM of all nodes together: 512M, 4G, 512G (only what is touched costs the host)
+    /// RAM of all nodes together, 8G if not given: 512M, 512G (only what is touched costs the host)
     #[arg(long, short = 'm', value_name = "SIZE")]
     pub memory: Option<Size>,
     /// Processors
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub smp: u32,
-    /// NUMA nodes, which share RAM and processors evenly
+    /// NUMA nodes, which share RAM and processors evenly; 2 if not given, for `bench` 1
     #[arg(long, value_name = "N")]
     pub nodes: Option<u32>,
     /// QEMU's processor, with properties; qemu64 has no 1 GiB pages
@@ -112,7 +112,8 @@ pub struct MachineOptions {
     /// Let guest time count instructions: slower, and the same every time
     #[arg(long)]
     pub icount: bool,
-    /// End the guest after this long; 0: never
+    /// End the guest after this long, 0: never. Not given: `run` 600 unless at a terminal, `test` 900,
+    /// `bench` 1800, `soak` half as long again as it takes and 300
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
     /// Write the serial port's output to a file, too

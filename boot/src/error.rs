@@ -161,8 +161,8 @@ Exit status:
    2  the command line makes no sense
    3  self-tests failed, or the soak did
    4  the kernel panicked
-   5  the kernel ended without a complete KTAP plan
-   6  time-out
+   5  the kernel ended without a complete KTAP plan, or a benchmark without its figures
+   6  time-out, or output without end
    7  the image does not boot: not a word from the kernel
    8  QEMU is missing
    9  the UEFI firmware is missing

@@ -1,7 +1,7 @@
 //! The only door from this crate to hardware.
 //!
-//! Two implementations exist from the start: bare metal, and the emulated
-//! machine of the host tests, which keeps a stale TLB per CPU. Code in this crate
+//! Three implementations exist: bare metal, the emulated machine of the host tests, which
+//! keeps a stale TLB per CPU, and an ordinary process on the host's processor. Code in this crate
 //! therefore never dereferences an address: it asks the machine to.
 
 use core::fmt;

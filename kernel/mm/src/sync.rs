@@ -18,7 +18,7 @@ use crate::machine::{IrqState, Machine};
 pub enum LockClass {
     /// The early allocator, also while its memory is handed over.
     Early,
-    /// The pool of one huge page size on one node.
+    /// The pools of one huge page size, of all nodes.
     #[doc(alias = "hugetlb_lock")]
     HugetlbPool,
     /// The lists of broken pages of huge pages.

@@ -1,5 +1,5 @@
 //! Blocks whose memmap is one or more whole 2 MiB leaves: orders 15 to 22, and the
-//! 1 GiB pool (R17: Linux's tests never go above 1 GiB).
+//! 1 GiB pool (Linux's tests never go above 1 GiB).
 //!
 //! A suite of its own that runs early: later ones leave page tables and restored
 //! memmap all over the machine, as they do in Linux, and then few blocks are whole.

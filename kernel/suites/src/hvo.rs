@@ -380,7 +380,7 @@ pub fn fails_head_frame<M: Machine>(env: &Env<'_, M>) -> Outcome {
 }
 
 /// Fails the k-th store of a table entry, for every k: everything is put back,
-/// the head is the head (the accident of linux-hvo 1.8, "rollback").
+/// the head is the head, which in Linux is so by accident.
 pub fn fails_each_store<M: Machine>(env: &Env<'_, M>) -> Outcome {
     for order in [Order::of(7), Order::PMD, Order::of(12), Order::of(17)] {
         let head = env.compound(order)?;

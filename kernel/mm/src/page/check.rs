@@ -3,8 +3,7 @@
 //!
 //! The cheap ones always run. The thorough ones look at every struct page of a
 //! block and run in builds with debug assertions, where they would have caught
-//! the restored pages with stale fields that two distribution kernels leaked
-//! (linux-baseline, section 7).
+//! the restored pages with stale fields that two distribution kernels leaked.
 
 use core::fmt;
 

@@ -1,6 +1,6 @@
 //! Folios: size and reference count of what a head page stands for.
 //!
-//! The rule for counts (linux-hvo R14, and the reason why no RCU is needed):
+//! The rule for counts, which is the reason why no RCU is needed:
 //! **load first; never issue a locked instruction on a count of zero.** A tail's
 //! count is always zero, and on x86 even a failing `lock cmpxchg` faults on the
 //! read-only page that a folded tail lies in.
