@@ -35,6 +35,7 @@ mod gather;
 mod ledger;
 mod populate;
 mod publish;
+mod reshape;
 mod rollback;
 mod slot;
 mod tables;

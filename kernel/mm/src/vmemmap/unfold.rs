@@ -233,12 +233,23 @@ impl Vmemmap {
         folded: &Folded,
         gather: &mut Gather,
     ) {
-        let Folded { tail, record, .. } = folded;
+        let &Folded {
+            tail, ref record, ..
+        } = folded;
         let first_entry = slot.entry(m).at;
+        if folded.shared == Some(first_entry.pfn()) {
+            for frame in block.block(Order::PMD).iter() {
+                self.memmap.page(frame).set_page_type(m, PageType::MEMMAP);
+            }
+            m.fill_phys(block.phys(), record, slot.pages * HEAD_PAGES);
+            slot.set_leaf(m, block);
+            self.ledger.count_pages(slot.pages);
+            return self.count_shared_slot(m, (folded.node, folded.order), false);
+        }
         for n in 0..slot.pages {
             let frame = block.offset(n);
             let at = first_entry.offset(n * 8);
-            let tail = Some(*tail).filter(|_| !slot.is_head(n));
+            let tail = Some(tail).filter(|_| !slot.is_head(n));
             if let Some(old) = self.fill_frame(m, frame, at, tail, record) {
                 if !slot.is_head(n) {
                     self.set_infos(m, frame, record);
@@ -258,13 +269,8 @@ impl Vmemmap {
         }
         self.ledger.count_pages(slot.pages);
         if slot.is_whole() {
-            let table = first_entry.pfn();
             slot.set_leaf(m, block);
-            if Some(table) == folded.shared {
-                self.count_shared_slot(m, (folded.node, folded.order), false);
-            } else {
-                gather.push_table(m, self.memmap, table, slot);
-            }
+            gather.push_table(m, self.memmap, first_entry.pfn(), slot);
         }
     }
 
