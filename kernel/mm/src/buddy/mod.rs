@@ -189,11 +189,12 @@ impl Buddy {
     /// As [`Buddy::free`] does.
     pub fn free_run<M: Machine>(&mut self, m: &M, range: PfnRange) -> u64 {
         let own = Flags::empty().with_node(self.node);
+        let single = page::allocated_mark(Order::PAGE);
         let foreign = range.iter().find(|&pfn| {
             let page = self.memmap.page(pfn);
             let flags = page.flags(m);
             // One look settles the usual case; the rest is for `take_mark` to name.
-            let plain = flags == own && allocated_order(m, page) == Some(Order::PAGE);
+            let plain = flags == own && page.index(m) == single;
             if plain && !page::PAGE_CHECKS {
                 page.set_index(m, 0);
                 return false;
