@@ -332,7 +332,7 @@ impl VirtAddr {
     #[inline]
     #[must_use]
     pub(crate) const fn masked(self, mask: u64) -> Self {
-        debug_assert!(mask >> 47 == 0x1_ffff);
+        debug_assert!(mask >> 47 == 0x1_ffff, "the word of a tail is no mask");
         Self(self.0 & mask)
     }
 

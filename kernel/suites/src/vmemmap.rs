@@ -122,7 +122,7 @@ pub fn order_bounds<M: Machine>(env: &Env<'_, M>) -> Outcome {
 }
 
 /// Every section's struct pages lie under one 2 MiB leaf, in a block of memmap, or
-/// under one table that the ledger counts.
+/// under a table that the ledger counts: one of its own, or a shared one.
 pub fn is_mapped_by_leaves<M: Machine>(env: &Env<'_, M>) -> Outcome {
     let (mut leaves, mut all) = (0, 0);
     for section in sections(env) {
@@ -135,8 +135,14 @@ pub fn is_mapped_by_leaves<M: Machine>(env: &Env<'_, M>) -> Outcome {
             check_eq!(last.page_type(env.m), PageType::MEMMAP, "{section:?}");
         }
     }
-    check_eq!(all, env.totals().sections);
-    check_eq!(leaves + env.totals().tables, all, "leaves and tables");
+    let totals = env.totals();
+    check_eq!(all, totals.sections);
+    let tables = totals.tables - totals.shared_tables;
+    check_eq!(
+        leaves + tables + totals.shared_slots,
+        all,
+        "leaves and tables"
+    );
     Ok(())
 }
 

@@ -26,8 +26,8 @@ impl HugeTlb {
 
     /// Demotes up to `count` free persistent folios of `h` that no mapping was promised,
     /// of `node` or of all nodes in turn; how many. A folded folio becomes folded
-    /// ones, whatever the switch says: nothing is allocated but the frames for their heads. One
-    /// that is not becomes what the switch says.
+    /// ones, whatever the switch says: nothing is allocated but the frames for their heads and
+    /// the tables that these need. One that is not becomes what the switch says.
     ///
     /// A folio for which there are too few frames stays what it is, and ends it.
     #[doc(alias = "demote_pool_huge_page")]

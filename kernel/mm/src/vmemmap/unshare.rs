@@ -9,7 +9,8 @@
 //!    table, which is a copy of the shared one and complete before it is published;
 //! 4. the flush.
 //!
-//! A slot that has got a table of its own keeps it until the block is unfolded.
+//! A slot that has got a table of its own keeps it until the block is unfolded,
+//! demoted or promoted.
 //!
 //! The block need not be frozen: until somebody writes, old and new translation give the
 //! same bytes (INV-2). Two who do this to one block keep each other out.

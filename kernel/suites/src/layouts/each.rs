@@ -20,11 +20,11 @@ pub(super) const fn range(order: u8) -> PfnRange {
 }
 
 /// The order of the largest block that cases about large folios describe, with struct
-/// pages of `size` bytes: one whose struct pages take no more than a 32nd of the free
+/// pages of `size` bytes: one whose struct pages take no more than a 128th of the free
 /// memory, and 1 GiB at least.
 pub fn largest_block<M: Machine>(env: &Env<'_, M>, size: u64) -> Order {
     let free = env.mm.nodes.total_free(env.m) * PAGE_SIZE;
-    let fits = |order: &Order| order.pages() * size <= free / 32;
+    let fits = |order: &Order| order.pages() * size <= free / 128;
     let mut orders = Order::range_inclusive(Order::PUD, Order::MAX).rev();
     orders.find(fits).unwrap_or(Order::PUD)
 }
