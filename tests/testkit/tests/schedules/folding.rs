@@ -129,6 +129,61 @@ fn order_16_under_readers() {
     println!("{}", explore(name, &TwoSlots, 40));
 }
 
+/// Two blocks with a slot of tails each: one stays folded, so that its readers are always in
+/// the shared table or in the copy that it gets of it; the other's slot leaves the table and
+/// comes back.
+struct OneTableForTwo;
+
+impl Story for OneTableForTwo {
+    type State = TwoBlocks;
+
+    fn cpus(&self) -> usize {
+        3
+    }
+
+    fn begin(&self, _: &mut fastrand::Rng) -> TwoBlocks {
+        let w = World::builder().ram(0, 240, 768).cpus(self.cpus()).boot();
+        let views = [view(&w, 16, 0x11), view(&w, 16, 0x22)];
+        views.iter().for_each(|view| fold(&w, view));
+        let done = Done::default();
+        TwoBlocks { w, views, done }
+    }
+
+    fn act(&self, s: &TwoBlocks, cpu: usize, random: &mut fastrand::Rng) {
+        if cpu > 0 {
+            return s.done.until(200_000, || {
+                s.views[random.usize(..2)].read(&s.w.m, random);
+            });
+        }
+        unfold(&s.w, &s.views[0]);
+        assert_eq!(s.w.vmemmap().ledger().totals().shared_slots, 1);
+        s.views[1].read(&s.w.m, random);
+        fold(&s.w, &s.views[0]);
+        let (m, frames) = (&s.w.m, &s.w.mm.nodes);
+        let head = s.views[1].head();
+        let page = head.nth(40_000);
+        let unshared = s.w.vmemmap().unshare_page(m, frames, head, page);
+        assert_eq!(unshared, Ok(true));
+        s.views[1].read(m, random);
+        let shared = s.w.vmemmap().reshare_page(m, frames, head, page);
+        assert_eq!(shared, Ok(true));
+        s.done.set();
+    }
+
+    fn end(&self, s: TwoBlocks) {
+        let totals = s.w.vmemmap().ledger().totals();
+        // The copy stays.
+        assert_eq!((totals.shared_tables, totals.shared_slots), (1, 1));
+        s.w.check();
+    }
+}
+
+#[test]
+fn two_blocks_share_a_table_under_readers() {
+    let name = "two_blocks_share_a_table_under_readers";
+    println!("{}", explore(name, &OneTableForTwo, 20));
+}
+
 /// Two blocks in one 2 MiB leaf, each folded by its own CPU; a third reads both.
 struct Neighbours;
 
