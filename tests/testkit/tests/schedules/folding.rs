@@ -152,6 +152,10 @@ impl Story for OneTableForTwo {
     fn act(&self, s: &TwoBlocks, cpu: usize, random: &mut fastrand::Rng) {
         if cpu > 0 {
             return s.done.until(200_000, || {
+                // Else nobody would walk any more: all that is read has been read before.
+                if random.u8(..) == 0 {
+                    s.w.m.evict_all();
+                }
                 s.views[random.usize(..2)].read(&s.w.m, random);
             });
         }
