@@ -93,7 +93,9 @@ impl Story for TwoSlots {
 
     fn act(&self, s: &OneBlock, cpu: usize, random: &mut fastrand::Rng) {
         if cpu > 0 {
-            return s.done.until(200_000, || s.view.read(&s.w.m, random));
+            return s
+                .done
+                .until(200_000, || read_and_forget(&s.w, &s.view, random));
         }
         fold(&s.w, &s.view);
         assert_eq!(s.w.vmemmap().ledger().totals().shared_slots, 1);
@@ -114,6 +116,15 @@ impl Story for TwoSlots {
         s.view.write_as_owner(&s.w.m);
         s.w.check();
     }
+}
+
+/// Reads; now and then all translations are lost, or nobody would walk any more once all has
+/// been read.
+fn read_and_forget(w: &World, view: &View, random: &mut fastrand::Rng) {
+    if random.u8(..) == 0 {
+        w.m.evict_all();
+    }
+    view.read(&w.m, random);
 }
 
 /// Unfolds; no 2 MiB block is to be had.
@@ -152,11 +163,7 @@ impl Story for OneTableForTwo {
     fn act(&self, s: &TwoBlocks, cpu: usize, random: &mut fastrand::Rng) {
         if cpu > 0 {
             return s.done.until(200_000, || {
-                // Else nobody would walk any more: all that is read has been read before.
-                if random.u8(..) == 0 {
-                    s.w.m.evict_all();
-                }
-                s.views[random.usize(..2)].read(&s.w.m, random);
+                read_and_forget(&s.w, &s.views[random.usize(..2)], random);
             });
         }
         unfold(&s.w, &s.views[0]);
