@@ -97,7 +97,7 @@ fn costs_are_those_of_running_maps() {
 /// The cases of the suite that take as large a block as the machine has memory for, on one
 /// that has enough for 16 GiB with any struct page.
 fn with_room(case: impl Fn(&Env<'_, EmulatedMachine>) -> Outcome) {
-    let world = World::builder().ram(0, 0, 9 << 10).blind().boot();
+    let world = World::builder().ram(0, 0, 33 << 10).blind().boot();
     let largest = largest_block(&world.env(), Bytes64::SIZE);
     assert_eq!(largest, Order::MAX, "the machine is too small");
     case(&world.env()).unwrap_or_else(|stop| panic!("{stop:?}"));
