@@ -2,8 +2,9 @@
 //!
 //! A block that is set aside before the memmap is built gets one frame of struct
 //! pages, the head's, and one table of its own; all its other entries point to the shared
-//! tail page, and all its other slots to the shared table, from their first store on. Nothing was present before, so nothing is flushed, and
-//! nobody can see a step in between.
+//! tail page, and all its other slots to the shared table, from their first store on.
+//! Nothing was present before, so nothing is flushed, and nobody can see a step in
+//! between.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
