@@ -16,6 +16,11 @@ use x86_64::registers::control::Cr0;
 // the caches off.
 global_asm!(
     ".pushsection .rodata.trampoline, \"a\"",
+    // Rust code of any object refers to these, whatever codegen unit this text is in.
+    ".globl trampoline_start, trampoline_far32, trampoline_32, trampoline_far64, trampoline_64",
+    ".globl trampoline_gdt, trampoline_gdt_at, trampoline_low_root, trampoline_cr0",
+    ".globl trampoline_root, trampoline_stack, trampoline_cpu, trampoline_entry",
+    ".globl trampoline_landing, trampoline_end, trampoline_land",
     ".balign 8",
     "trampoline_start:",
     ".code16",
@@ -62,9 +67,12 @@ global_asm!(
     ".balign 8",
     "trampoline_gdt:",
     ".quad 0",
-    ".quad 0x00cf9a000000ffff", // 32-bit code
-    ".quad 0x00cf92000000ffff", // data
-    ".quad 0x00af9a000000ffff", // 64-bit code
+    // Accessed already: a processor that loads a segment sets the bit where it is clear
+    // (Intel SDM volume 3, 3.4.5.1), and from the first load in paged mode on this page
+    // is read-only, so that setting it would be a fault with no handler (W-1).
+    ".quad 0x00cf9b000000ffff", // 32-bit code
+    ".quad 0x00cf93000000ffff", // data
+    ".quad 0x00af9b000000ffff", // 64-bit code
     "trampoline_gdtr: .word 31",
     "trampoline_gdt_at: .long 0",
     ".balign 8",
