@@ -26,7 +26,7 @@ mod smp;
 mod soak;
 mod state;
 
-use arch::x86_64::{cpu, gdt, idt, percpu, stack, tsc};
+use arch::x86_64::{cpu, gdt, idt, memory_types, percpu, stack, tsc};
 use boot::handoff::{self, Handoff};
 use boot::kernel_map::KernelMap;
 use boot::{cmdline, cpus, numa, script};
@@ -110,6 +110,7 @@ fn command_line(info: &BootInfo) {
         state::set_script(script);
     }
     mm::paging::set_full_flush_ceiling(options.flush_ceiling);
+    smp::watchdog::set_thresh(options.watchdog_thresh);
     if !options.shows(mm::machine::Level::Warn) {
         console::show_up_to(console::Level::Emerg);
     } else if !options.shows(mm::machine::Level::Info) {
@@ -154,6 +155,7 @@ fn memory_map(handoff: &Handoff) {
     for range in ram.iter() {
         log!("  {range}");
     }
+    memory_types::report(ram.as_slice(), console::outputs().1.is_some());
     state::set_topology(topology);
     state::set_madt(cpus::detect(handoff));
     let early = state::set_early(EarlyFrames::new(Early::new(ram)));

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use ktest::Text;
 
 use crate::arch::x86_64::trap::{self, ErrorCode, TrapFrame};
-use crate::arch::x86_64::{dump, exit, irq, percpu};
+use crate::arch::x86_64::{dump, exit, irq, machine_check, percpu};
 use crate::smp::watchdog;
 use crate::{console, emerg};
 
@@ -60,6 +60,15 @@ pub(crate) fn on_exception(frame: &TrapFrame, cr2: u64) -> ! {
     )
 }
 
+/// A machine check that this CPU cannot go on from, for the reason `why`.
+pub(crate) fn on_machine_check(frame: &TrapFrame, why: &str) -> ! {
+    let name = trap::name(frame.vector);
+    die(
+        format_args!("{name}: {why}, rip {:#x}", frame.rip),
+        Some((frame, 0)),
+    )
+}
+
 #[panic_handler]
 fn on_panic(info: &PanicInfo<'_>) -> ! {
     match info.location() {
@@ -92,8 +101,7 @@ fn die(reason: fmt::Arguments<'_>, exception: Option<(&TrapFrame, u64)>) -> ! {
         }
         _ => exit::end(exit::Verdict::Fail),
     }
-    let mut stopped = [None; percpu::MAX_CPUS];
-    watchdog::stop_others(&mut |cpu, at| stopped[cpu] = Some(at));
+    watchdog::stop_others();
     console::break_locks();
     // Formatted once: the message may be long-winded, and lines are not.
     let reason = Text::<400>::of(reason);
@@ -101,6 +109,9 @@ fn die(reason: fmt::Arguments<'_>, exception: Option<(&TrapFrame, u64)>) -> ! {
     emerg!("CPU: {}", percpu::cpu());
     match exception {
         Some((frame, cr2)) => {
+            if frame.vector == trap::MACHINE_CHECK {
+                machine_check::describe(&mut |bank| emerg!("mce: [Hardware Error]: {bank}"));
+            }
             dump::registers(frame);
             if matches!(frame.vector, trap::PAGE_FAULT | trap::DOUBLE_FAULT) {
                 dump::path_to("CR2", cr2);
@@ -115,13 +126,10 @@ fn die(reason: fmt::Arguments<'_>, exception: Option<(&TrapFrame, u64)>) -> ! {
             dump::callers(frame.rsp);
         }
     }
-    for (cpu, at) in stopped.iter().enumerate() {
-        match at {
-            Some(Some(rip)) => emerg!("CPU: {cpu} stopped at {}", dump::Code(*rip)),
-            Some(None) => emerg!("CPU: {cpu} does not stop"),
-            None => {}
-        }
-    }
+    watchdog::for_each_stopped(&mut |cpu, at| match at {
+        Some(rip) => emerg!("CPU: {cpu} stopped at {}", dump::Code(rip)),
+        None => emerg!("CPU: {cpu} does not stop"),
+    });
     console::bail_out(format_args!("{reason}"));
     exit::end(exit::Verdict::Fail)
 }

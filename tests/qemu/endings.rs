@@ -103,7 +103,7 @@ pub(crate) fn trials(bench: &Arc<Bench>) -> Vec<Trial> {
             "selfcheck:stuck",
             Firmware::Bios,
             &[
-                "soft lockup - CPU#1 stuck for 10s: does not take a call",
+                "soft lockup - CPU#1 stuck for 4s: does not take a call\n",
                 "CPU: 1 stopped at 0xffffffff",
                 "CPU: 3 stopped at 0xffffffff",
                 "Bail out!",
@@ -113,7 +113,7 @@ pub(crate) fn trials(bench: &Arc<Bench>) -> Vec<Trial> {
             "selfcheck:stuck_in_a_job",
             Firmware::Uefi,
             &[
-                "soft lockup - CPU#1 stuck for 10s in its part of a job",
+                "soft lockup - CPU#1 stuck for 4s in its part of a job\n",
                 "CPU: 2 stopped at 0xffffffff",
                 "Bail out!",
             ],
@@ -150,7 +150,9 @@ fn run(
     let mut machine = machine(bench, bench.images.get(firmware), firmware);
     // The others have to be stopped.
     machine.smp = if SEVERAL.contains(&selftest) { 4 } else { 1 };
-    machine.command_line = Some(format!("selftest={selftest} init=poweroff"));
+    machine.command_line = Some(format!(
+        "selftest={selftest} init=poweroff watchdog_thresh=2"
+    ));
     let log = bench.log(name)?;
     let ended = end(&machine, limit, &log)?;
     let hint = hint(&ended.serial, &log);

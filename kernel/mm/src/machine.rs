@@ -240,7 +240,8 @@ pub trait Machine: Sync {
 
     /// Runs `work(cpu)` on every online CPU at once, as ordinary code that can be
     /// interrupted, and waits for all. For tests and benchmarks; one at a time. A CPU
-    /// that does not call [`Machine::touch_watchdog`] for ten seconds counts as stuck.
+    /// that does not call [`Machine::touch_watchdog`] within the watchdog's limit counts as
+    /// stuck: twice `watchdog_thresh`, counted in time that the waiting CPU runs itself.
     #[doc(alias = "stop_machine")]
     fn run_on_each(&self, work: &(dyn Fn(usize) + Sync));
 
@@ -248,8 +249,8 @@ pub trait Machine: Sync {
     #[doc(alias = "touch_softlockup_watchdog")]
     fn touch_watchdog(&self);
 
-    /// Turns in a circle until `done`. If that takes ten seconds the machine ends with
-    /// a report that names `what` was waited for.
+    /// Turns in a circle until `done`. If that takes longer than the watchdog's limit (see
+    /// [`Machine::run_on_each`]) the machine ends with a report that names `what` was waited for.
     #[doc(alias = "cpu_relax")]
     fn wait_until(&self, what: &str, done: &mut dyn FnMut() -> bool);
 

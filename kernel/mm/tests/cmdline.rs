@@ -60,13 +60,15 @@ fn nodes(request: Option<Request<'_>>) -> Vec<(u8, u64)> {
 fn every_word() {
     let options = good(
         "hugepagesz=1G hugepages=2 hugepagesz=2M hugepages=128 hugetlb_free_vmemmap=on \
-         mem=512M numa=fake=3 maxcpus=2 selftest=buddy*,hvo:t? init=poweroff loglevel=5",
+         mem=512M numa=fake=3 maxcpus=2 selftest=buddy*,hvo:t? init=poweroff loglevel=5 \
+         watchdog_thresh=30",
     );
     assert_eq!(pages(&options), (Some(128), Some(2), 9));
     assert!(options.hugetlb_free_vmemmap);
     assert_eq!(options.mem, Some(512 * MIB));
     assert_eq!(options.numa, NumaOption::Fake(3));
     assert_eq!(options.max_cpus, Some(2));
+    assert_eq!(options.watchdog_thresh, 30);
     assert_eq!(options.selftest, "buddy*,hvo:t?");
     assert_eq!(options.init, Init::Poweroff);
     assert!(options.shows(Level::Warn) && !options.shows(Level::Info));
@@ -370,6 +372,15 @@ fn switches_and_numbers() {
     assert_eq!(good("maxcpus=0").max_cpus, Some(1));
     assert_eq!(good("maxcpus=8 maxcpus=3").max_cpus, Some(3));
     bad("maxcpus=", "maxcpus=: ignored; use maxcpus=4");
+    assert_eq!(good("watchdog_thresh=0").watchdog_thresh, 0);
+    for word in [
+        "watchdog_thresh",
+        "watchdog_thresh=61",
+        "watchdog_thresh=-1",
+    ] {
+        let why = "ignored; use watchdog_thresh=0 (off) to watchdog_thresh=60";
+        assert_eq!(bad(word, &format!("{word}: {why}")).watchdog_thresh, 10);
+    }
     assert_eq!(
         bad("nosmp=1", "nosmp=1: takes no value, ignored").max_cpus,
         None
@@ -485,6 +496,7 @@ fn any_word() -> impl Strategy<Value = String> {
         "numa",
         "maxcpus",
         "nosmp",
+        "watchdog_thresh",
         "selftest",
         "init",
         "loglevel",

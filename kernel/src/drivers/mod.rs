@@ -3,6 +3,7 @@
 pub(crate) mod acpi;
 pub(crate) mod framebuffer;
 pub(crate) mod fw_cfg;
+pub(crate) mod io_apic;
 pub(crate) mod keyboard;
 pub(crate) mod pic;
 pub(crate) mod serial;

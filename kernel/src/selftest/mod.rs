@@ -3,6 +3,7 @@
 mod acpi;
 mod console;
 mod firmware;
+mod hardware;
 mod machine;
 mod selfcheck;
 mod smp;

@@ -9,7 +9,8 @@ use ktest::{check_eq, fail, ktest, skip};
 use mm::machine::Machine as _;
 
 use super::smp::several;
-use crate::arch::x86_64::irq;
+use crate::arch::x86_64::lapic::{self, Ipi};
+use crate::arch::x86_64::{irq, percpu};
 use crate::metal::Metal;
 
 ktest! { suite = selfcheck, manual = true;
@@ -76,6 +77,13 @@ ktest! { suite = selfcheck, manual = true;
                 Metal.on_each_cpu(&|| ());
             }
         });
+    }
+
+    /// A CPU that takes nothing, not even an NMI: it waits for a start-up interrupt.
+    fn parked() {
+        several()?;
+        lapic::send(percpu::area(1).apic_id(), Ipi::Init);
+        Metal.on_each_cpu(&|| ());
     }
 
     /// A CPU that does not get on with its part of a job.

@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use shell::{Host, TypeAhead};
 
-use crate::arch::x86_64::{lapic, tsc};
+use crate::arch::x86_64::{lapic, machine_check, tsc};
 use crate::console;
 use crate::drivers::keyboard::Keyboard;
 
@@ -52,6 +52,7 @@ impl Host for Terminal {
 
     /// Sleeps until the timer's next tick: neither device interrupts.
     fn idle(&mut self) {
+        machine_check::say_what_was_noted();
         lapic::sleep();
     }
 

@@ -1,7 +1,7 @@
 //! Calls: every CPU interrupts what it does, runs a closure, and is waited for.
 //!
-//! A caller leaves a bit with each other CPU and interrupts those that had none. Two
-//! CPUs may call each other at once: whoever waits has interrupts on.
+//! A caller leaves its number with each other CPU, and interrupts those on the way to which
+//! no interrupt is yet. Two CPUs may call each other at once: whoever waits has interrupts on.
 #![expect(unsafe_code, reason = "a closure of the caller is run by other CPUs")]
 
 use core::ptr;
@@ -36,13 +36,19 @@ pub(crate) fn on_each_cpu(work: Work<'_>) {
 fn wait() {
     let this = percpu::cpu();
     let left = &percpu::area(this).left;
-    let not_taken = |cpu: &usize| percpu::area(*cpu).calls.load(Ordering::Relaxed) >> this & 1 != 0;
+    let not_taken = |cpu: &usize| percpu::area(*cpu).callers.contains(this);
     watchdog::wait(
         // Acquire: pairs with the release of each CPU that has run it.
         &mut || left.load(Ordering::Acquire) == 0,
         &|| match others().find(not_taken) {
-            Some(cpu) => Stuck::of(format_args!("CPU#{cpu}"), "does not take a call"),
-            None => Stuck::of(format_args!("a CPU"), "does not finish a call"),
+            Some(cpu) => Stuck {
+                cpu: Some(cpu),
+                why: "does not take a call",
+            },
+            None => Stuck {
+                cpu: None,
+                why: "does not finish a call",
+            },
         },
     );
 }
@@ -50,7 +56,7 @@ fn wait() {
 /// Leaves `work` for the others. It lives until `left` is 0.
 fn send(work: &Work<'_>) {
     let this = percpu::this();
-    let bit = 1 << percpu::cpu();
+    let cpu_number = percpu::cpu();
     let at = ptr::from_ref(work).cast_mut().cast();
     this.work.store(at, Ordering::Relaxed);
     let count_others = online() - 1;
@@ -60,10 +66,11 @@ fn send(work: &Work<'_>) {
     for cpu in others() {
         let other = percpu::area(cpu);
         // Release: pairs with `serve`, which must see `work` and all that came before
-        // the call. A locked instruction, so also ahead of the interrupt.
-        let before = other.calls.fetch_or(bit, Ordering::AcqRel);
-        if before == 0 {
-            // Else an interrupt is on its way to it already.
+        // the call.
+        other.callers.set(cpu_number);
+        // Set behind the number: who finds it set knows that the other has yet to look. A
+        // locked instruction, so also ahead of the interrupt. AcqRel: pairs with `serve`.
+        if !other.called.swap(true, Ordering::AcqRel) {
             count(&this.sent);
             lapic::send(other.apic_id(), Ipi::Fixed(CALL_VECTOR));
         }
@@ -73,11 +80,11 @@ fn send(work: &Work<'_>) {
 /// Runs what other CPUs have left for this one. Interrupts are off.
 pub(super) fn serve() {
     let this = percpu::this();
-    // Acquire: pairs with `send`.
-    let mut callers = this.calls.swap(0, Ordering::AcqRel);
-    while callers != 0 {
-        let caller = percpu::area(callers.trailing_zeros() as usize);
-        callers &= callers - 1;
+    // Before the look at `callers`: a caller from now on sends an interrupt of its own. AcqRel:
+    // pairs with `send`, so a caller that sent none is seen below.
+    this.called.swap(false, Ordering::AcqRel);
+    this.callers.take(online(), &mut |caller| {
+        let caller = percpu::area(caller);
         let work = caller.work.load(Ordering::Relaxed).cast::<Work<'_>>();
         // SAFETY: INV-10: the caller stored a pointer to its reference before it set its bit,
         // and waits, reference and closure alive, until `left` below says that this
@@ -87,5 +94,5 @@ pub(super) fn serve() {
         count(&this.received);
         // Release: the caller must see what the work did.
         caller.left.fetch_sub(1, Ordering::Release);
-    }
+    });
 }

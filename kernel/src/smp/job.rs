@@ -32,7 +32,6 @@ pub(crate) fn run_on_each(work: Work<'_>) {
         "BUG: a job for all CPUs within a job for all CPUs"
     );
     WORK.store(ptr::from_ref(&work).cast_mut().cast(), Ordering::Relaxed);
-    watchdog::touch_all();
     let job = ANNOUNCED.load(Ordering::Relaxed) + 1;
     ANNOUNCED.store(job, Ordering::Release);
     for cpu in others() {

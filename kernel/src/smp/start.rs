@@ -8,13 +8,14 @@ use mm::frames::{FrameSource as _, Placement};
 use mm::machine::Machine as _;
 use mm::memblock::LOW_MEMORY;
 use mm::paging::{self, Level, MapError, Pte, PteFlags};
+use spin::Once;
 
 use super::{ONLINE, job, online};
 use crate::arch::x86_64::lapic::{self, Ipi, MAX_XAPIC_ID};
 use crate::arch::x86_64::percpu::{self, MAX_CPUS};
 use crate::arch::x86_64::trampoline::{self, Start};
-use crate::arch::x86_64::{cpu, gdt, idt, irq, layout, stack, tsc};
-use crate::drivers::pic;
+use crate::arch::x86_64::{cpu, gdt, idt, irq, layout, machine_check, memory_types, stack, tsc};
+use crate::drivers::{io_apic, pic};
 use crate::metal::Metal;
 use crate::state::{self, MM};
 use crate::{log, warn};
@@ -25,7 +26,7 @@ const OFFLINE: u8 = 0;
 const STARTING: u8 = 1;
 const UP: u8 = 2;
 
-/// How long a CPU may take to come up. Linux allows as much.
+/// How long a CPU may take to come up, in time of the one that waits. Linux allows as much.
 const LIMIT_MICROS: u64 = 10_000_000;
 /// How long a start-up interrupt may take before a second one is sent, as the Intel
 /// SDM (volume 3, 9.4.4) has it, and a good deal more for emulators.
@@ -114,6 +115,8 @@ impl LowPages {
 #[doc(alias = "smp_init")]
 pub(crate) fn all() {
     pic::mask();
+    io_apic::mask_all(&state::madt().io_apics, &mut || frame(NodeId::ZERO));
+    let left = lapic::left_by_firmware();
     if let Some(at) = lapic::detect()
         && let Err(why) = map_lapic(at)
     {
@@ -122,9 +125,14 @@ pub(crate) fn all() {
     lapic::enable(true);
     cpu::be_the_model();
     let boot = lapic::id();
+    log!(
+        "APIC: {}, firmware left it {left}; this CPU has id {boot:#x}",
+        lapic::mode_name().unwrap_or("none")
+    );
     let node = state::node_of_cpu(boot, 0);
     percpu::this().describe(node.get(), boot);
     percpu::this().state.store(UP, Ordering::Relaxed);
+    machine_check::enable();
     irq::restore(true);
 
     let madt = state::madt();
@@ -143,23 +151,95 @@ pub(crate) fn all() {
         "smpboot: Allowing {} CPUs, {disabled} hotplug CPUs",
         present.min(allowed)
     );
-    if present > 1 && allowed > 1 {
-        log!("smp: Bringing up secondary CPUs ...");
+    let mut left_out = LeftOut {
+        no_room: madt.dropped,
+        ..LeftOut::default()
+    };
+    if present > 1 {
         match LowPages::find() {
-            Some(low) => bring_up(&low, wanted, allowed),
-            None => warn!("smpboot: no RAM below 640 KiB for a trampoline: one CPU"),
+            Some(low) => {
+                log!("smp: Bringing up secondary CPUs ...");
+                bring_up(&low, wanted, allowed, &mut left_out);
+            }
+            None => {
+                left_out.failed += present - 1;
+                warn!("smpboot: no RAM below 640 KiB for a trampoline: one CPU");
+            }
         }
     }
+    LEFT_OUT.call_once(|| left_out);
     report();
 }
 
-fn bring_up(low: &LowPages, wanted: impl Iterator<Item = u32>, allowed: usize) {
+/// Enabled CPUs of the firmware's list that do not run, by reason.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct LeftOut {
+    /// `maxcpus=` or `nosmp`.
+    not_allowed: usize,
+    /// There are [`MAX_CPUS`], or the firmware's list is longer than the kernel's.
+    no_room: usize,
+    /// Their ids need x2APIC.
+    large_id: usize,
+    /// They did not come up; each was named.
+    failed: usize,
+}
+
+static LEFT_OUT: Once<LeftOut> = Once::new();
+
+/// CPUs that are there and do not run.
+pub(crate) fn left_out() -> LeftOut {
+    LEFT_OUT.get().copied().unwrap_or_default()
+}
+
+impl LeftOut {
+    /// All of them.
+    pub(crate) fn count(&self) -> usize {
+        self.not_allowed + self.no_room + self.large_id + self.failed
+    }
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} CPUs left out", self.count())?;
+        let mut before = ": ";
+        for (count, why) in [
+            (self.not_allowed, "by maxcpus= or nosmp"),
+            (self.no_room, "beyond the most that there may be"),
+            (self.large_id, "with an id that needs x2APIC"),
+            (self.failed, "did not come up"),
+        ] {
+            if count > 0 {
+                write!(f, "{before}{count} {why}")?;
+                before = ", ";
+            }
+        }
+        Ok(())
+    }
+}
+
+fn bring_up(
+    low: &LowPages,
+    wanted: impl Iterator<Item = u32>,
+    allowed: usize,
+    left_out: &mut LeftOut,
+) {
     for apic_id in wanted {
         if online() == allowed {
-            break;
+            let count = if allowed == MAX_CPUS {
+                &mut left_out.no_room
+            } else {
+                &mut left_out.not_allowed
+            };
+            *count += 1;
+            continue;
         }
-        if let Err(why) = one(low, apic_id, LIMIT_MICROS) {
-            warn!("smpboot: CPU with APIC id {apic_id:#x} is left out: {why}");
+        match one(low, apic_id, LIMIT_MICROS) {
+            Ok(()) => {}
+            Err(Failed::IdTooLarge) => left_out.large_id += 1,
+            Err(why) => {
+                left_out.failed += 1;
+                warn!("smpboot: CPU with APIC id {apic_id:#x} is left out: {why}");
+            }
         }
     }
 }
@@ -174,6 +254,11 @@ fn report() {
         plural(nodes, "node", "nodes"),
         plural(cpus, "CPU", "CPUs")
     );
+    let left_out = left_out();
+    if left_out.count() > 0 {
+        log!("smpboot: {left_out}");
+    }
+    memory_types::report_differences(online());
 }
 
 fn map_lapic(at: u64) -> Result<(), MapError> {
@@ -241,6 +326,7 @@ fn one(low: &LowPages, apic_id: u32, limit_micros: u64) -> Result<(), Failed> {
         return Err(Failed::Stacks(why));
     }
     low.build();
+    gdt::prepare(cpu, &stack::tops_of(cpu));
     let start = Start {
         root: Metal.root(),
         low_root: low.tables[0],
@@ -287,16 +373,18 @@ fn give_up(cpu: usize, apic_id: u32) -> bool {
     false
 }
 
-/// On CPU `cpu`, on its own stack and the kernel's tables.
+/// On CPU `cpu`, on its own stack and the kernel's tables. Until it has said that it is up, an
+/// INIT may hit it between any two instructions: it takes no lock and allocates nothing.
 extern "C" fn on_other_cpu(cpu: usize) -> ! {
-    gdt::init(&stack::tops_of(cpu));
+    gdt::load_own(cpu);
     percpu::init(cpu);
     idt::init();
     // WP before anything else: INV-4.
     cpu::follow_the_model();
     lapic::enable(false);
-    job::join();
     let area = percpu::this();
+    machine_check::enable();
+    job::join();
     // Release: pairs with the starter, which counts this CPU as online.
     let came = area
         .state

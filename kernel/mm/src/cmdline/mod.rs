@@ -63,6 +63,8 @@ pub struct Options<'a> {
     pub numa: NumaOption,
     /// `maxcpus=`, `nosmp`: CPUs to start, at least the one that boots.
     pub max_cpus: Option<u64>,
+    /// `watchdog_thresh=`: half of the seconds that a CPU may keep others waiting; 0: for ever.
+    pub watchdog_thresh: u64,
     /// `tlb_single_page_flush_ceiling=`: ranges of more pages drop all translations.
     #[doc(alias = "tlb_single_page_flush_ceiling")]
     pub flush_ceiling: u64,
@@ -92,6 +94,7 @@ impl Default for Options<'_> {
             mem: None,
             numa: NumaOption::Auto,
             max_cpus: None,
+            watchdog_thresh: WATCHDOG_THRESH,
             flush_ceiling: FULL_FLUSH_CEILING,
             selftest: "on",
             init: Init::Shell,
@@ -102,6 +105,13 @@ impl Default for Options<'_> {
         }
     }
 }
+
+/// Seconds of `watchdog_thresh=` if it is not given.
+#[doc(alias = "watchdog_thresh")]
+pub const WATCHDOG_THRESH: u64 = 10;
+/// Most seconds that `watchdog_thresh` takes, on the command line and in its control file.
+#[doc(alias = "sixty")]
+pub const WATCHDOG_THRESH_MAX: u64 = 60;
 
 #[doc(alias = "CONSOLE_LOGLEVEL_DEFAULT")]
 const LOGLEVEL_DEFAULT: u8 = 7;
@@ -272,7 +282,7 @@ struct Parser<'a> {
 type Handler = for<'a> fn(&mut Parser<'a>, Word<'a>, Option<&'a str>) -> Result<(), Why<'a>>;
 
 impl<'a> Parser<'a> {
-    const WORDS: [(&'static str, Handler); 18] = [
+    const WORDS: [(&'static str, Handler); 19] = [
         ("hugepagesz", |p, _, value| {
             p.hugepages.size_word(value.unwrap_or_default())
         }),
@@ -298,6 +308,15 @@ impl<'a> Parser<'a> {
         ("nosmp", |p, _, value| {
             no_value(value)?;
             p.options.max_cpus = Some(1);
+            Ok(())
+        }),
+        ("watchdog_thresh", |p, _, value| {
+            p.options.watchdog_thresh = value
+                .and_then(number)
+                .filter(|seconds| *seconds <= WATCHDOG_THRESH_MAX)
+                .ok_or(Why::Expected(
+                    "watchdog_thresh=0 (off) to watchdog_thresh=60",
+                ))?;
             Ok(())
         }),
         ("selftest", |p, _, value| {

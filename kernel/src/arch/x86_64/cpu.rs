@@ -6,9 +6,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use raw_cpuid::{CpuId, CpuIdReaderNative};
 use spin::Once;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
-use x86_64::registers::model_specific::Msr;
 use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
 
+use super::memory_types;
 use crate::log;
 
 /// Features that decide how the kernel sets itself up.
@@ -36,6 +36,17 @@ pub(crate) struct Features {
     pub(crate) avx: bool,
     /// Memory types can be chosen by page.
     pub(crate) pat: bool,
+    /// There are registers with the memory types of physical ranges.
+    #[doc(alias = "X86_FEATURE_MTRR")]
+    pub(crate) mtrr: bool,
+    /// Machine checks can be switched on, and there are banks that say what they are about.
+    #[doc(alias = "X86_FEATURE_MCA")]
+    pub(crate) mca: bool,
+    /// AMD's, or Hygon's, of family 15 or later: it has their MSRs.
+    pub(crate) amd: bool,
+    /// Registers of the local APIC are MSRs, and that is how they are used.
+    #[doc(alias = "X86_FEATURE_X2APIC")]
+    pub(crate) x2apic: bool,
     /// Width of a physical address in bits.
     #[doc(alias = "x86_phys_bits")]
     pub(crate) phys_bits: u8,
@@ -50,8 +61,13 @@ fn cpuid() -> CpuId<CpuIdReaderNative> {
 impl Features {
     /// Those that Linux has a name for.
     #[doc(alias = "x86_cap_flags")]
-    pub(crate) fn named(&self) -> [(&'static str, bool); 8] {
+    pub(crate) fn named(&self) -> [(&'static str, bool); 12] {
         [
+            // There is one in every x86_64 processor.
+            ("apic", true),
+            ("x2apic", self.x2apic),
+            ("mca", self.mca),
+            ("mtrr", self.mtrr),
             ("nx", self.nx),
             ("pdpe1gb", self.gbpages),
             ("pge", self.pge),
@@ -98,15 +114,16 @@ pub(crate) fn features() -> &'static Features {
             smap: extended.as_ref().is_some_and(|f| f.has_smap()),
             avx: basic.as_ref().is_some_and(|f| f.has_avx() && f.has_xsave()),
             pat: basic.as_ref().is_some_and(|f| f.has_pat()),
+            mtrr: basic.as_ref().is_some_and(|f| f.has_mtrr()),
+            mca: basic.as_ref().is_some_and(|f| f.has_mce() && f.has_mca()),
+            amd: basic.as_ref().is_some_and(|f| f.family_id() >= 15)
+                && id
+                    .get_vendor_info()
+                    .is_some_and(|v| matches!(v.as_str(), "AuthenticAMD" | "HygonGenuine")),
+            x2apic: basic.as_ref().is_some_and(|f| f.has_x2apic()),
             phys_bits: sizes.map_or(36, |s| s.physical_address_bits()).min(52),
         }
     })
-}
-
-/// Whether the local APIC's registers can be MSRs.
-#[doc(alias = "X86_FEATURE_X2APIC")]
-pub(crate) fn has_x2apic() -> bool {
-    cpuid().get_feature_info().is_some_and(|f| f.has_x2apic())
 }
 
 /// Frequency of the time stamp counter in Hz as the processor states it, if so.
@@ -121,22 +138,6 @@ pub(crate) fn stated_tsc_hz() -> Option<u64> {
         Some(u64::from(khz) * 1000).filter(|&hz| hz > 0)
     };
     from_crystal.or_else(from_hypervisor)
-}
-
-/// MSR that gives the eight memory types which entries choose from (Intel SDM
-/// volume 3, 12.12).
-const IA32_PAT: u32 = 0x277;
-/// Its value at reset with type 1 changed from write-through to write-combining:
-/// what a framebuffer wants, and nothing here wants write-through. Linux does so.
-const PAT_WITH_WC: u64 = 0x0007_0406_0007_0106;
-
-/// The eight memory types that entries choose from, a byte each; 0 without PAT.
-pub(crate) fn memory_types() -> u64 {
-    if !features().pat {
-        return 0;
-    }
-    // SAFETY: the MSR exists (H-2).
-    unsafe { Msr::new(IA32_PAT).read() }
 }
 
 /// Switches on what protects memory from this kernel's own mistakes: WP, NX,
@@ -159,11 +160,7 @@ pub(crate) fn enable_protections() {
     unsafe { Cr0::write(Cr0::read() | Cr0Flags::WRITE_PROTECT) };
     // SAFETY: only bits whose feature exists are set, and nothing maps user pages (H-2).
     unsafe { Cr4::write(cr4) };
-    if f.pat {
-        // SAFETY: the MSR exists, all types in the value are valid, and no entry in
-        // use selects type 1, so no mapping changes its type (H-2).
-        unsafe { Msr::new(IA32_PAT).write(PAT_WITH_WC) };
-    }
+    memory_types::enable();
 }
 
 // CR4 of the boot CPU. Relaxed: stored before another CPU is started.

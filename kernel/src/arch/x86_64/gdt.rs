@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "loads segment and task registers")]
 
 use alloc::boxed::Box;
+use core::sync::atomic::Ordering;
 
 use spin::Once;
 use x86_64::VirtAddr;
@@ -12,6 +13,7 @@ use x86_64::registers::segmentation::SegmentSelector;
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
 use x86_64::structures::tss::TaskStateSegment;
 
+use super::percpu;
 use super::stack::Tops;
 
 /// Index of the double fault stack in the interrupt stack table.
@@ -23,7 +25,9 @@ pub(crate) const IST_MACHINE_CHECK: u16 = 2;
 /// Index of the debug exception stack.
 pub(crate) const IST_DEBUG: u16 = 3;
 
-struct Segments {
+/// A CPU's segments, and its task state behind one of them.
+#[derive(Debug)]
+pub(crate) struct Segments {
     table: GlobalDescriptorTable,
     code: SegmentSelector,
     data: SegmentSelector,
@@ -42,11 +46,30 @@ pub(crate) fn init_boot_cpu(stacks: &Tops) {
     load(BOOT_SEGMENTS.call_once(|| segments(tss)));
 }
 
-/// As [`init_boot_cpu`], on another CPU, which keeps its tables for ever. They are made
-/// anew each time: a CPU that was given up has marked its task state as busy.
-pub(crate) fn init(stacks: &Tops) {
+/// Makes the segments of CPU `cpu`, another than the boot CPU, whose stacks are `stacks`, for
+/// [`load_own`]. Called by the CPU that starts it: one that comes up late may be stopped at any
+/// instruction, and must not hold a lock then, not even the heap's. They are made anew each
+/// time, since a CPU that was given up has marked its task state as busy; what was made for
+/// that one stays, for it may be on it still.
+pub(crate) fn prepare(cpu: usize, stacks: &Tops) {
     let tss = Box::leak(Box::new(task_state(stacks)));
-    load(Box::leak(Box::new(segments(tss))));
+    let segments = Box::into_raw(Box::new(segments(tss)));
+    // Release: pairs with `load_own`.
+    percpu::area(cpu)
+        .segments
+        .store(segments, Ordering::Release);
+}
+
+/// Loads on CPU `cpu`, this one, what [`prepare`] has made. Takes no lock, and no memory.
+///
+/// # Panics
+/// If nothing has been made.
+pub(crate) fn load_own(cpu: usize) {
+    let segments = percpu::area(cpu).segments.load(Ordering::Acquire);
+    // SAFETY: null, or a box that `prepare` has leaked: nothing changes it but the processor,
+    // which marks the task state as busy in its own way (H-3).
+    let segments = unsafe { segments.as_ref() };
+    load(segments.expect("prepared by the CPU that starts this one"));
 }
 
 fn task_state(stacks: &Tops) -> TaskStateSegment {

@@ -2,8 +2,7 @@
 //! volume 3, chapter 11).
 //!
 //! Its registers are memory at one address that means another APIC on each CPU, or
-//! MSRs (x2APIC, not tried: the emulator has none). Written here and not taken from a
-//! crate: docs/adr/0011-local-apic.md.
+//! MSRs (x2APIC). Written here and not taken from a crate: docs/adr/0011-local-apic.md.
 #![expect(unsafe_code, reason = "reads and writes device registers and MSRs")]
 
 use core::ptr;
@@ -41,6 +40,7 @@ const IN_SERVICE: u32 = 0x10;
 const ERROR_STATUS: u32 = 0x28;
 const COMMAND: u32 = 0x30;
 const COMMAND_HIGH: u32 = 0x31;
+const LVT_CMCI: u32 = 0x2f;
 const LVT_TIMER: u32 = 0x32;
 const LVT_THERMAL: u32 = 0x33;
 const LVT_PERFORMANCE: u32 = 0x34;
@@ -50,10 +50,16 @@ const LVT_ERROR: u32 = 0x37;
 const TIMER_INITIAL: u32 = 0x38;
 const TIMER_DIVIDE: u32 = 0x3e;
 const VERSION: u32 = 0x03;
+// AMD's extension (AMD APM volume 2, chapter 16, "Extended APIC Feature Register" and
+// "Extended Interrupt Local Vector Table"): how many more entries there are, and the first.
+const EXTENDED_FEATURES: u32 = 0x40;
+const LVT_EXTENDED: u32 = 0x50;
 
 const SOFTWARE_ENABLE: u32 = 1 << 8;
 const MASKED: u32 = 1 << 16;
 const DELIVER_NMI: u32 = 4 << 8;
+/// In the version register: there is [`EXTENDED_FEATURES`].
+const HAS_EXTENSION: u32 = 1 << 31;
 const DELIVERY_PENDING: u32 = 1 << 12;
 const LEVEL_ASSERT: u32 = 1 << 14;
 
@@ -112,7 +118,11 @@ fn write(register: u32, value: u32) {
 pub(crate) fn detect() -> Option<u64> {
     // SAFETY: every x86_64 processor has a local APIC and this MSR (H-4).
     let base = unsafe { Msr::new(APIC_BASE).read() };
-    let mode = if cpu::has_x2apic() { X2APIC } else { XAPIC };
+    let mode = if cpu::features().x2apic {
+        X2APIC
+    } else {
+        XAPIC
+    };
     MODE.store(mode, Ordering::Relaxed);
     (mode == XAPIC).then_some(base & BASE_ADDRESS)
 }
@@ -127,30 +137,66 @@ pub(crate) fn is_x2apic() -> bool {
     MODE.load(Ordering::Relaxed) == X2APIC
 }
 
+/// `xAPIC` or `x2APIC`: how registers are reached. Nothing before [`detect`].
+pub(crate) fn mode_name() -> Option<&'static str> {
+    match MODE.load(Ordering::Relaxed) {
+        XAPIC => Some("xAPIC"),
+        X2APIC => Some("x2APIC"),
+        _ => None,
+    }
+}
+
+/// How firmware has left this CPU's local APIC: `disabled`, `xAPIC` or `x2APIC`.
+pub(crate) fn left_by_firmware() -> &'static str {
+    // SAFETY: as in `detect` (H-4).
+    let base = unsafe { Msr::new(APIC_BASE).read() };
+    match (base & BASE_ENABLE != 0, base & BASE_X2APIC != 0) {
+        (false, _) => "disabled",
+        (true, false) => "xAPIC",
+        (true, true) => "x2APIC",
+    }
+}
+
 /// Switches this CPU's local APIC on: fixed interrupts and NMIs from other CPUs come
 /// through, timers and pins do not, but for the NMI pin of the boot CPU.
 #[doc(alias = "setup_local_APIC")]
+#[doc(alias = "__x2apic_enable")]
 pub(crate) fn enable(boot_cpu: bool) {
     // SAFETY: as in `detect` (H-4).
     let base = unsafe { Msr::new(APIC_BASE).read() };
-    let on = if is_x2apic() {
-        base | BASE_ENABLE | BASE_X2APIC
-    } else {
-        base | BASE_ENABLE
-    };
-    // SAFETY: the address stays; the APIC is switched on, to x2APIC only where the
-    // processor has it (H-4).
-    unsafe { Msr::new(APIC_BASE).write(on) };
+    let mut on = base;
+    let wanted = if is_x2apic() { BASE_X2APIC } else { 0 };
+    // One state at a time: from disabled to x2APIC in one write is a #GP (Intel SDM volume 3,
+    // 11.12.1, figure 11-27). Firmware that has x2APIC on already stays there: the way back
+    // leads through "disabled" only, and `detect` has chosen x2APIC then, since CPUID has it.
+    for step in [BASE_ENABLE, wanted] {
+        if on & step != step {
+            on |= step;
+            // SAFETY: the address stays; the APIC is switched on, to x2APIC only where the
+            // processor has it (H-4).
+            unsafe { Msr::new(APIC_BASE).write(on) };
+        }
+    }
     write(TASK_PRIORITY, 0);
     // Entries are masked while the software enable bit is clear; then they stay so.
     write(SPURIOUS, SOFTWARE_ENABLE | u32::from(SPURIOUS_VECTOR));
-    let last = read(VERSION) >> 16 & 0xff;
+    let version = read(VERSION);
+    let last = version >> 16 & 0xff;
     write(LVT_TIMER, MASKED);
     if last >= 4 {
         write(LVT_PERFORMANCE, MASKED);
     }
     if last >= 5 {
         write(LVT_THERMAL, MASKED);
+    }
+    // Corrected machine checks: the banks are read when there is time.
+    if last >= 6 {
+        write(LVT_CMCI, MASKED);
+    }
+    if version & HAS_EXTENSION != 0 {
+        for entry in 0..read(EXTENDED_FEATURES) >> 16 & 0xff {
+            write(LVT_EXTENDED + entry, MASKED);
+        }
     }
     write(LVT_LINT0, MASKED);
     // By convention the pin for NMIs.

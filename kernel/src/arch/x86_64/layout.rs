@@ -5,7 +5,7 @@
 //! ffff_8880_0000_0000  direct map of physical memory, also while the loader's
 //!                      page tables are still in use
 //! ffff_c900_0000_0000  devices: the framebuffer
-//! ffff_c980_0000_0000  devices: the local APIC
+//! ffff_c980_0000_0000  devices: the local APIC, the I/O APICs
 //! ffff_c988_0000_0000  stacks of all CPUs but the first, with their guard pages
 //! ffff_d000_0000_0000  room for self-tests
 //! ffff_ea00_0000_0000  vmemmap (crate `mm`)
@@ -26,6 +26,10 @@ pub(crate) const FRAMEBUFFER: u64 = 0xffff_c900_0000_0000;
 /// Where the registers of each CPU's local APIC are mapped.
 #[doc(alias = "FIX_APIC_BASE")]
 pub(crate) const LAPIC: usize = 0xffff_c980_0000_0000;
+
+/// Where the registers of the I/O APICs are mapped, a page each.
+#[doc(alias = "FIX_IO_APIC_BASE_0")]
+pub(crate) const IO_APICS: usize = LAPIC + 4096;
 
 /// Where the stacks of all CPUs but the first are mapped.
 pub(crate) const STACKS: u64 = 0xffff_c988_0000_0000;

@@ -8,6 +8,8 @@ pub(crate) mod idt;
 pub(crate) mod irq;
 pub(crate) mod lapic;
 pub(crate) mod layout;
+pub(crate) mod machine_check;
+pub(crate) mod memory_types;
 pub(crate) mod percpu;
 pub(crate) mod stack;
 pub(crate) mod trampoline;

@@ -4,14 +4,55 @@
 use core::arch::asm;
 use core::mem::offset_of;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::{GsBase, KernelGsBase};
 
-/// Most CPUs that are started: a bit each in a word.
+use super::gdt::Segments;
+
+/// Most CPUs that are started.
 #[doc(alias = "NR_CPUS")]
-pub(crate) const MAX_CPUS: usize = 64;
+pub(crate) const MAX_CPUS: usize = 512;
+
+/// A bit for each CPU.
+#[derive(Debug)]
+#[doc(alias = "cpumask_t")]
+pub(crate) struct CpuMask([AtomicU64; MAX_CPUS / 64]);
+
+impl CpuMask {
+    /// An empty one.
+    pub(crate) const fn new() -> Self {
+        Self([const { AtomicU64::new(0) }; MAX_CPUS / 64])
+    }
+
+    /// Sets the bit of `cpu`, with release.
+    pub(crate) fn set(&self, cpu: usize) {
+        self.0[cpu / 64].fetch_or(1 << (cpu % 64), Ordering::Release);
+    }
+
+    /// Whether the bit of `cpu` is set. Relaxed.
+    pub(crate) fn contains(&self, cpu: usize) -> bool {
+        self.0[cpu / 64].load(Ordering::Relaxed) >> (cpu % 64) & 1 != 0
+    }
+
+    /// Takes the bits of CPUs below `cpus` out, with acquire, and calls `each` with their
+    /// numbers. A bit that is set meanwhile may be left for the next time.
+    pub(crate) fn take(&self, cpus: usize, each: &mut dyn FnMut(usize)) {
+        for (n, word) in self.0.iter().enumerate().take(cpus.div_ceil(64)) {
+            // A look first: most words of a large machine are empty, and an exchange
+            // takes the line away from whoever is about to write it.
+            if word.load(Ordering::Relaxed) == 0 {
+                continue;
+            }
+            let mut bits = word.swap(0, Ordering::Acquire);
+            while bits != 0 {
+                each(n * 64 + bits.trailing_zeros() as usize);
+                bits &= bits - 1;
+            }
+        }
+    }
+}
 
 /// The area that GS of a CPU points to. Fields that only their own CPU writes are
 /// relaxed unless said otherwise.
@@ -28,17 +69,22 @@ pub(crate) struct PerCpu {
     pub(crate) state: AtomicU8,
     /// [`mm::machine::Machine::held_locks`].
     pub(crate) held_locks: AtomicU32,
-    /// Calls that other CPUs have made and this one has not taken, a bit each caller.
-    /// Set with release by the caller, taken with acquire.
-    pub(crate) calls: AtomicU64,
+    /// CPUs whose call this one has not taken.
+    pub(crate) callers: CpuMask,
+    /// Whether an interrupt is on its way that makes this CPU look at `callers`.
+    pub(crate) called: AtomicBool,
     /// What this CPU calls the others for: a pointer to a reference to a closure.
     pub(crate) work: AtomicPtr<()>,
     /// CPUs that have not finished it.
     pub(crate) left: AtomicU32,
     /// The last job that it has finished.
     pub(crate) job: AtomicU64,
-    /// When it last said that it gets on, in cycles.
+    /// How often it has said that it gets on.
     pub(crate) touched: AtomicU64,
+    /// Its segments, made by the CPU that starts it; null for the boot CPU.
+    pub(crate) segments: AtomicPtr<Segments>,
+    /// Whether it came with other MTRRs than the boot CPU's.
+    pub(crate) mtrrs_set: AtomicBool,
     /// Single translations dropped.
     pub(crate) flushed_pages: AtomicU64,
     /// Times that all were dropped.
@@ -53,6 +99,8 @@ pub(crate) struct PerCpu {
     pub(crate) nmis: AtomicU64,
     /// Interrupts with a vector nobody sends.
     pub(crate) spurious: AtomicU64,
+    /// Whether another CPU asks, by an NMI, for a sign of life.
+    pub(crate) probed: AtomicBool,
     /// Where it was when a panic stopped it; 0 while it runs. Released by the stopped
     /// CPU, acquired by the one that panics.
     pub(crate) stopped_at: AtomicU64,
@@ -67,11 +115,14 @@ impl PerCpu {
             apic_id: AtomicU32::new(0),
             state: AtomicU8::new(0),
             held_locks: AtomicU32::new(0),
-            calls: AtomicU64::new(0),
+            callers: CpuMask::new(),
+            called: AtomicBool::new(false),
             work: AtomicPtr::new(ptr::null_mut()),
             left: AtomicU32::new(0),
             job: AtomicU64::new(0),
             touched: AtomicU64::new(0),
+            segments: AtomicPtr::new(ptr::null_mut()),
+            mtrrs_set: AtomicBool::new(false),
             flushed_pages: AtomicU64::new(0),
             flushed_all: AtomicU64::new(0),
             rounds: AtomicU64::new(0),
@@ -79,6 +130,7 @@ impl PerCpu {
             received: AtomicU64::new(0),
             nmis: AtomicU64::new(0),
             spurious: AtomicU64::new(0),
+            probed: AtomicBool::new(false),
             stopped_at: AtomicU64::new(0),
         }
     }

@@ -5,7 +5,7 @@ use core::arch::global_asm;
 
 use x86_64::registers::control::Cr2;
 
-use super::stack;
+use super::{machine_check, stack};
 use crate::panic;
 use crate::smp;
 
@@ -48,6 +48,9 @@ pub(crate) const DOUBLE_FAULT: u64 = 8;
 pub(crate) const GENERAL_PROTECTION: u64 = 13;
 /// Vector of the page fault.
 pub(crate) const PAGE_FAULT: u64 = 14;
+
+/// Vector of the machine check.
+pub(crate) const MACHINE_CHECK: u64 = 18;
 
 /// The vectors from here on are interrupts.
 const FIRST_INTERRUPT: u8 = 32;
@@ -133,6 +136,12 @@ extern "C" fn handle(frame: &mut TrapFrame) {
     if frame.vector == NMI {
         return smp::watchdog::on_nmi(frame);
     }
+    if frame.vector == MACHINE_CHECK {
+        return match machine_check::on_machine_check(frame) {
+            Ok(()) => {}
+            Err(why) => panic::on_machine_check(frame, why),
+        };
+    }
     // Read before anything else can fault.
     let cr2 = Cr2::read_raw();
     let at = match frame.vector {
@@ -170,7 +179,7 @@ pub(crate) fn name(vector: u64) -> &'static str {
         PAGE_FAULT => "#PF page fault",
         16 => "#MF x87 floating point",
         17 => "#AC alignment check",
-        18 => "#MC machine check",
+        MACHINE_CHECK => "#MC machine check",
         19 => "#XM SIMD floating point",
         20 => "#VE virtualization",
         21 => "#CP control protection",

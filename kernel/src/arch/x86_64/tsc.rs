@@ -51,16 +51,54 @@ pub(crate) fn micros() -> u64 {
     u64::try_from(micros).unwrap_or(u64::MAX)
 }
 
-/// Waits until `done`, `micros` microseconds at most; whether it came to that.
+/// Time that this CPU spends in a loop, as far as it runs: a host that has other work, or
+/// firmware in system management mode, stops it without a word, and the counter goes on.
+///
+/// One who waits for another CPU of the same machine counts this time and not the clock's. The
+/// other was given about as much.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OwnTime {
+    last: u64,
+    spent: u64,
+}
+
+impl OwnTime {
+    /// Most microseconds that count between two looks. A turn of a loop that waits takes less
+    /// than one; a slice of time that a host gives takes a thousand and more.
+    const LONGEST_MICROS: u64 = 1000;
+
+    /// Starts at 0.
+    pub(crate) fn start() -> Self {
+        Self {
+            last: cycles(),
+            spent: 0,
+        }
+    }
+
+    /// Microseconds so far. To be called at every turn, or at every few. 0 until
+    /// [`calibrate`] has run.
+    pub(crate) fn micros(&mut self) -> u64 {
+        let per_milli = hz() / 1000;
+        let now = cycles();
+        let most = per_milli * Self::LONGEST_MICROS / 1000;
+        self.spent += now.wrapping_sub(self.last).min(most);
+        self.last = now;
+        self.spent
+            .saturating_mul(1000)
+            .checked_div(per_milli)
+            .unwrap_or(0)
+    }
+}
+
+/// Waits until `done`, `micros` microseconds of [`OwnTime`] at most; whether it came to that.
+/// [`calibrate`] has run.
 pub(crate) fn wait_until(micros: u64, done: &dyn Fn() -> bool) -> bool {
-    let hz = u128::from(hz());
-    let ticks = u64::try_from(u128::from(micros) * hz / 1_000_000).unwrap_or(u64::MAX);
-    let from = cycles();
+    let mut own = OwnTime::start();
     loop {
         if done() {
             return true;
         }
-        if cycles().wrapping_sub(from) >= ticks {
+        if own.micros() >= micros {
             return false;
         }
         core::hint::spin_loop();

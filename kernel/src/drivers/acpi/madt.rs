@@ -1,4 +1,5 @@
-//! The Multiple APIC Description Table (ACPI 6.5, 5.2.12): which CPUs there are.
+//! The Multiple APIC Description Table (ACPI 6.5, 5.2.12): which CPUs and I/O APICs
+//! there are.
 
 use arrayvec::ArrayVec;
 
@@ -6,6 +7,9 @@ use super::Damage;
 
 /// CPUs of a table that there is room for.
 pub(crate) const MAX_ENTRIES: usize = 512;
+
+/// I/O APICs of a table that there is room for, as many as Linux has.
+pub(crate) const MAX_IO_APICS: usize = 128;
 
 /// A CPU as the table lists it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,12 +28,15 @@ pub(crate) struct Madt {
     pub(crate) cpus: ArrayVec<CpuEntry, MAX_ENTRIES>,
     /// CPUs that there was no room for.
     pub(crate) dropped: usize,
+    /// Physical addresses of the I/O APICs' registers.
+    pub(crate) io_apics: ArrayVec<u32, MAX_IO_APICS>,
 }
 
 /// Bytes before the first entry: the header, the local APIC's address, the flags.
 const FIRST_ENTRY: usize = 36 + 8;
 
 const LOCAL_APIC: u8 = 0;
+const IO_APIC: u8 = 1;
 const LOCAL_X2APIC: u8 = 9;
 
 /// The CPUs of the table (header included). A CPU listed both ways is there once.
@@ -40,6 +47,7 @@ const LOCAL_X2APIC: u8 = 9;
 pub(crate) fn parse(table: &[u8]) -> Result<Madt, Damage> {
     let shortest = |kind| match kind {
         LOCAL_APIC => 8,
+        IO_APIC => 12,
         LOCAL_X2APIC => 16,
         _ => 2,
     };
@@ -50,6 +58,11 @@ pub(crate) fn parse(table: &[u8]) -> Result<Madt, Damage> {
         let (apic_id, enabled) = match entry[0] {
             // 255 means "listed as an x2APIC".
             LOCAL_APIC if entry[3] != 0xff => (u32::from(entry[3]), flag_at(4)),
+            IO_APIC => {
+                // One too many stays as firmware left it.
+                let _ = madt.io_apics.try_push(u32_at(4));
+                return;
+            }
             LOCAL_X2APIC if u32_at(4) != u32::MAX => (u32_at(4), flag_at(8)),
             _ => return,
         };

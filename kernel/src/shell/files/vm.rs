@@ -1,10 +1,12 @@
-//! `/proc/sys/vm`: the pools of the default size, and the switch of HVO.
+//! `/proc/sys`: the pools of the default size, the switch of HVO, the watchdog's limit.
 
+use mm::cmdline::WATCHDOG_THRESH_MAX;
 use mm::hugetlb::Hstate;
-use shell::{Files, sysctl_bool, sysctl_ulong};
+use shell::{Errno, Files, sysctl_bool, sysctl_ulong};
 
 use super::hugepages;
 use crate::metal::Metal;
+use crate::smp::watchdog;
 use crate::state::{self, MM};
 
 /// The pools that a size which is not named means.
@@ -38,6 +40,19 @@ pub(super) fn add_to(files: &mut Files<'static>) {
         "/proc/sys/vm/nr_overcommit_hugepages",
         |_, out| Ok(writeln!(out, "{}", default_hstate().overcommit(&Metal))?),
         |_, text| hugepages::set_overcommit(default_hstate(), sysctl_ulong(text)?),
+    );
+    // Seconds, 60 at most; 0 switches the watchdog off.
+    files.read_write(
+        "/proc/sys/kernel/watchdog_thresh",
+        |_, out| Ok(writeln!(out, "{}", watchdog::thresh())?),
+        |_, text| {
+            let seconds = sysctl_ulong(text)?;
+            if seconds > WATCHDOG_THRESH_MAX {
+                return Err(Errno::EINVAL);
+            }
+            watchdog::set_thresh(seconds);
+            Ok(())
+        },
     );
     // 0, or any other number for 1. Concerns pages allocated later.
     files.read_write(
