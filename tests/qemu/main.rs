@@ -13,6 +13,7 @@ mod boots;
 mod costs;
 mod endings;
 mod layouts;
+mod machine_checks;
 mod machines;
 mod noise;
 mod pc;
@@ -63,6 +64,7 @@ fn trials(arguments: &Arguments) -> Result<Vec<Trial>, Error> {
     trials.extend(layouts::trials(&bench));
     trials.extend(pc::trials(&bench));
     trials.extend(costs::trials(&bench));
+    trials.extend(machine_checks::trials(&bench));
     trials.extend(soak::trials(&bench));
     trials.extend(shell::trials(&bench));
     trials.extend(noise::trials(&bench));

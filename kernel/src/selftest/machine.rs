@@ -7,7 +7,7 @@ use mm::machine::{Machine as _, Probe};
 use mm::paging::{self, Level, Pte, PteFlags};
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
 
-use crate::arch::x86_64::{cpu, layout, stack, trap};
+use crate::arch::x86_64::{cpu, layout, stack, trampoline, trap};
 use crate::metal::Metal;
 use crate::state::MM;
 
@@ -71,6 +71,25 @@ ktest! { suite = machine;
             Ok(())
         })?;
         check!(leaves > 0 && executable > 0, "{leaves} leaves, {executable} executable");
+    }
+
+    /// What the processor would write by itself is written beforehand (W-1, W-2): the accessed
+    /// bits of the descriptors on another CPU's way, which it takes from a page that is read-only
+    /// by then, and the accessed and dirty bits of all entries, used or not.
+    fn nothing_is_left_to_the_processor() {
+        const ACCESSED: u64 = 1 << 40;
+        let descriptors = || trampoline::descriptors().filter(|&descriptor| descriptor != 0);
+        check_eq!(descriptors().count(), 3);
+        check!(descriptors().all(|descriptor| descriptor & ACCESSED != 0));
+        for_each_leaf(&mut |at, level, pte| {
+            let flags = pte.flags();
+            check!(flags.contains(PteFlags::ACCESSED), "{at:?}: {level:?} {flags:?}");
+            check!(
+                flags.contains(PteFlags::DIRTY) == flags.contains(PteFlags::WRITABLE),
+                "{at:?}: {level:?} {flags:?}"
+            );
+            Ok(())
+        })?;
     }
 
     /// Below every stack is a page that nothing maps.

@@ -12,13 +12,14 @@ use mm::addr::Pfn;
 use mm::machine::Machine;
 use x86_64::registers::control::Cr0;
 
-// EBX is the page's address throughout. CR0 and CR4 are set whole: after INIT, CR0 has
-// the caches off.
+// EBX is the page's address throughout. CR0 and CR4 are set whole, but for CR0.CD and CR0.NW,
+// which INIT leaves as they were (Intel SDM volume 3, table 10-1): caches are switched on later,
+// in their order (`memory_types::enable`).
 global_asm!(
     ".pushsection .rodata.trampoline, \"a\"",
     // Rust code of any object refers to these, whatever codegen unit this text is in.
     ".globl trampoline_start, trampoline_far32, trampoline_32, trampoline_far64, trampoline_64",
-    ".globl trampoline_gdt, trampoline_gdt_at, trampoline_low_root, trampoline_cr0",
+    ".globl trampoline_gdt, trampoline_gdtr, trampoline_gdt_at, trampoline_low_root, trampoline_cr0",
     ".globl trampoline_root, trampoline_stack, trampoline_cpu, trampoline_entry",
     ".globl trampoline_landing, trampoline_end, trampoline_land",
     ".balign 8",
@@ -32,7 +33,9 @@ global_asm!(
     "movw %ax, %bx",
     "shll $4, %ebx",
     "lgdtl trampoline_gdtr - trampoline_start",
-    "movl $0x11, %eax", // PE, ET
+    "movl %cr0, %eax",
+    "andl $0x60000000, %eax", // CD, NW
+    "orl $0x11, %eax",        // PE, ET
     "movl %eax, %cr0",
     ".byte 0x66, 0xea", // far jump to 32-bit code
     "trampoline_far32: .long 0",
@@ -51,7 +54,9 @@ global_asm!(
     "rdmsr",
     "orl $0x900, %eax",
     "wrmsr",
-    "movl trampoline_cr0 - trampoline_start(%ebx), %eax",
+    "movl %cr0, %eax",
+    "andl $0x60000000, %eax",
+    "orl trampoline_cr0 - trampoline_start(%ebx), %eax",
     "movl %eax, %cr0",
     ".byte 0xea", // far jump to 64-bit code
     "trampoline_far64: .long 0",
@@ -109,6 +114,7 @@ symbols!(
     trampoline_far64,
     trampoline_64,
     trampoline_gdt,
+    trampoline_gdtr,
     trampoline_gdt_at,
     trampoline_low_root,
     trampoline_cr0,
@@ -143,18 +149,30 @@ pub(crate) struct Start {
     pub(crate) entry: extern "C" fn(usize) -> !,
 }
 
+/// The trampoline as it lies in the image.
+fn template() -> &'static [u8] {
+    let code = (&raw const trampoline_start).cast::<u8>();
+    // SAFETY: the bytes between the two symbols are in the image and never written (H-6).
+    unsafe { core::slice::from_raw_parts(code, offset!(trampoline_end)) }
+}
+
+/// The descriptors that a CPU loads on its way, for the self-tests.
+pub(crate) fn descriptors() -> impl Iterator<Item = u64> {
+    let table = &template()[offset!(trampoline_gdt)..offset!(trampoline_gdtr)];
+    table
+        .chunks_exact(8)
+        .map(|bytes| u64::from_le_bytes(core::array::from_fn(|n| bytes[n])))
+}
+
 /// Writes the trampoline to `page`, below 1 MiB, for one CPU.
 pub(crate) fn install(m: &impl Machine, page: Pfn, start: &Start) {
     let mut bytes = [0_u8; PAGE];
-    let length = offset!(trampoline_end);
+    let code = template();
     assert!(
-        length <= bytes.len(),
+        code.len() <= bytes.len(),
         "the trampoline is longer than a page"
     );
-    let code = (&raw const trampoline_start).cast::<u8>();
-    // SAFETY: the bytes between the two symbols are in the image and never written (H-6).
-    let code = unsafe { core::slice::from_raw_parts(code, length) };
-    bytes[..length].copy_from_slice(code);
+    bytes[..code.len()].copy_from_slice(code);
 
     let base = page.phys().as_u64();
     let mut long = |at: usize, value: u64| {
@@ -174,7 +192,7 @@ pub(crate) fn install(m: &impl Machine, page: Pfn, start: &Start) {
         base + offset!(trampoline_gdt) as u64,
     );
     long(offset!(trampoline_low_root), start.low_root.phys().as_u64());
-    // As here: WP with it (INV-4).
+    // As here, where caches are on: WP with it (INV-4).
     long(offset!(trampoline_cr0), Cr0::read_raw());
     let mut quad = |at: usize, value: u64| {
         bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
