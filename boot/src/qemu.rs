@@ -37,7 +37,7 @@ const STEP: Duration = Duration::from_millis(50);
 /// How a guest is run.
 #[derive(Clone, Debug, Default)]
 pub struct Options<'a> {
-    /// Longest time from start to end.
+    /// Longest time from start to end, as [`Guest::elapsed`] counts it.
     pub limit: Option<Duration>,
     /// Longest time to the kernel's first word ([`BANNER`]).
     pub first_word: Option<Duration>,
@@ -139,6 +139,16 @@ impl Guest {
         plain(&self.serial.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// How long it has run, as far as the host let it: time that its busiest thread spent waiting
+    /// for a processor does not count, so that a limit on a busy host is one on an idle host. At
+    /// least a tenth of the time on the clock, so that every limit comes.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        let clock = self.started.elapsed();
+        let waited = waited(self.child.id()).unwrap_or_default();
+        clock.saturating_sub(waited).max(clock / 10)
+    }
+
     /// Whether it has ended.
     ///
     /// # Errors
@@ -195,7 +205,7 @@ impl Guest {
                     return Ok(End::Verdict);
                 }
             }
-            let elapsed = self.started.elapsed();
+            let elapsed = self.elapsed();
             if let Some(limit) = silent.filter(|limit| elapsed > *limit) {
                 return Ok(End::Silent(limit));
             }
@@ -268,6 +278,21 @@ pub fn run_on_terminal(
     })
 }
 
+/// How long the busiest thread of process `pid` has waited for a processor. `None` where the host
+/// does not count it (`CONFIG_SCHED_INFO`; Linux, Documentation/scheduler/sched-stats.rst).
+fn waited(pid: u32) -> Option<Duration> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let busiest = threads
+        .filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok())
+        .filter_map(|text| {
+            // Nanoseconds on a processor, nanoseconds waiting for one, slices of time.
+            let mut numbers = text.split_whitespace().map(str::parse::<u64>);
+            Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+        })
+        .max_by_key(|(ran, waited)| ran.saturating_add(*waited))?;
+    Some(Duration::from_nanos(busiest.1))
+}
+
 /// Whether the kernel has said its first word in `serial`.
 fn has_banner(serial: &[u8]) -> bool {
     serial
@@ -321,7 +346,37 @@ pub fn plain(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{has_banner, plain};
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    use super::{has_banner, plain, waited};
+
+    /// More processes than processors, each in a loop: each must wait. One that sleeps does not.
+    #[test]
+    fn waiting_for_a_processor_is_told_from_sleep() {
+        let processors = std::thread::available_parallelism().unwrap().get();
+        let start = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]).stdin(Stdio::null());
+            command.spawn().unwrap()
+        };
+        let mut busy: Vec<_> = (0..2 * processors)
+            .map(|_| start("while :; do :; done"))
+            .collect();
+        let mut asleep = start("exec sleep 60");
+        let started = Instant::now();
+        let most = || busy.iter().map(|child| waited(child.id()).unwrap()).max();
+        while most() < Some(Duration::from_millis(200)) {
+            assert!(started.elapsed() < Duration::from_secs(30), "{:?}", most());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let slept = waited(asleep.id()).unwrap();
+        for child in busy.iter_mut().chain([&mut asleep]) {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert!(slept < Duration::from_millis(100), "{slept:?}");
+    }
 
     #[test]
     fn firmware_colours_are_taken_out() {

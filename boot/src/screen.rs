@@ -114,7 +114,7 @@ fn still_picture(
             }
             _ => last = Some((picture, Instant::now())),
         }
-        if started.elapsed() > limit {
+        if guest.elapsed() > limit {
             return Err(Error::TimedOut {
                 limit,
                 last: guest

@@ -2,7 +2,7 @@
 //! one that it cannot.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use boot::artifact::Firmware;
 use boot::qemu::{End, Guest, Options};
@@ -94,9 +94,8 @@ fn run(bench: &Bench) -> Result<(), Failed> {
 
 /// Waits until the guest has said `text`.
 fn wait(guest: &mut Guest, text: &str) -> Result<(), Failed> {
-    let started = Instant::now();
     while !guest.serial().contains(text) {
-        if guest.has_ended()? || started.elapsed() > LIMIT {
+        if guest.has_ended()? || guest.elapsed() > LIMIT {
             return Err(format!("`{text}` is not in the log\n{}", guest.serial()).into());
         }
         std::thread::sleep(Duration::from_millis(50));

@@ -85,8 +85,7 @@ fn plain(bench: &Bench, firmware: Firmware) -> Result<(), Failed> {
     };
     let _slot = Slot::take();
     let mut guest = Guest::start(&words.into_iter().collect::<Arguments>(), &options)?;
-    let started = std::time::Instant::now();
-    while !verdict::is_given(&guest.serial()) && started.elapsed() < LIMIT {
+    while !verdict::is_given(&guest.serial()) && guest.elapsed() < LIMIT {
         if guest.has_ended()? {
             break;
         }
