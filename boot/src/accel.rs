@@ -1,7 +1,8 @@
 //! Who executes the guest's instructions: the processor, or QEMU.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use wait_timeout::ChildExt;
@@ -10,8 +11,29 @@ use crate::error::Error;
 use crate::payload::{End, boot_sector};
 use crate::workspace::Workspace;
 
-/// The program.
+/// The program, if nobody names another.
 pub const QEMU: &str = "qemu-system-x86_64";
+/// The environment variable that names another.
+pub const QEMU_VARIABLE: &str = "TAILFOLD_QEMU";
+
+static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
+
+/// The QEMU to start: what [`use_qemu`] was given, else what the environment's `TAILFOLD_QEMU`
+/// names, else the one in the path.
+#[must_use]
+pub fn qemu() -> &'static Path {
+    CHOSEN.get_or_init(|| {
+        let named = std::env::var_os(QEMU_VARIABLE).filter(|name| !name.is_empty());
+        named.map_or_else(|| PathBuf::from(QEMU), PathBuf::from)
+    })
+}
+
+/// Makes `program` what [`qemu`] returns, if it is given and this is the first call of either.
+pub fn use_qemu(program: Option<&Path>) {
+    if let Some(program) = program {
+        let _ = CHOSEN.set(program.to_owned());
+    }
+}
 
 /// How long the probe may take. `SeaBIOS` and the payload need less than a second.
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
@@ -50,6 +72,14 @@ impl Accelerator {
         let memory = dir.join("kvm");
         let boot_id =
             std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        // Another program may come to another answer.
+        let memory = match qemu().to_str() {
+            Some(QEMU) => memory,
+            _ => memory.with_extension("other"),
+        };
+        if memory.extension().is_some() {
+            let _ = std::fs::remove_file(&memory);
+        }
         if let Some(result) = std::fs::read_to_string(&memory)
             .ok()
             .filter(|_| !boot_id.is_empty())
@@ -90,7 +120,7 @@ fn probe(dir: &Path) -> Result<Option<String>, Error> {
         .map_err(Error::io(format!("writing {}", disk.display())))?;
     let mut drive = std::ffi::OsString::from("format=raw,snapshot=on,file=");
     drive.push(&disk);
-    let mut child = Command::new(QEMU)
+    let mut child = Command::new(qemu())
         .args([
             "-nodefaults",
             "-no-user-config",
@@ -130,7 +160,7 @@ fn probe(dir: &Path) -> Result<Option<String>, Error> {
 /// The error for a QEMU that does not start.
 pub(crate) fn no_qemu(reason: std::io::Error) -> Error {
     Error::NoQemu {
-        program: QEMU.to_owned(),
+        program: qemu().display().to_string(),
         reason,
     }
 }

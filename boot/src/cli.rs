@@ -85,6 +85,16 @@ pub enum Accel {
     Kvm,
 }
 
+/// Which program is the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Emulator {
+    /// QEMU
+    #[default]
+    Qemu,
+    /// Bochs (needs the packages bochs-x, vgabios and xvfb): BIOS, one node, 2G and 8 processors at most
+    Bochs,
+}
+
 /// The machine, for `run`, `test` and `bench`.
 #[derive(Debug, Clone, Args)]
 pub struct MachineOptions {
@@ -106,6 +116,12 @@ pub struct MachineOptions {
     /// Who executes the guest's instructions
     #[arg(long, value_enum, default_value_t)]
     pub accel: Accel,
+    /// The program that is the machine, for `run` and `test`
+    #[arg(long, value_enum, default_value_t)]
+    pub emulator: Emulator,
+    /// Another QEMU than the one in the path; or name it in the environment's TAILFOLD_QEMU
+    #[arg(long, value_name = "PROGRAM")]
+    pub qemu: Option<PathBuf>,
     /// The whole kernel command line, in place of the image's
     #[arg(long, short = 'a', value_name = "TEXT")]
     pub append: Option<String>,
@@ -278,6 +294,9 @@ pub struct CompareOptions {
     /// Who executes the guests' instructions
     #[arg(long, value_enum, default_value_t)]
     pub accel: Accel,
+    /// Another QEMU than the one in the path; or name it in the environment's TAILFOLD_QEMU
+    #[arg(long, value_name = "PROGRAM")]
+    pub qemu: Option<PathBuf>,
     /// Debian's package with the kernel (linux-image-cloud-amd64)
     #[arg(long, value_name = "PACKAGE")]
     pub linux: Option<String>,

@@ -4,21 +4,21 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::accel::{Accelerator, QEMU};
+use crate::accel::{self, Accelerator};
 use crate::artifact::{self, Build, Contents, Firmware, Images, Profile};
 use crate::cli::{
-    Accel, BenchOptions, Cli, Command, ImageOptions, MachineOptions, RunOptions, SoakOptions,
-    TestOptions,
+    Accel, BenchOptions, Cli, Command, Emulator, ImageOptions, MachineOptions, RunOptions,
+    SoakOptions, TestOptions,
 };
 use crate::error::Error;
 use crate::firmware::Ovmf;
 use crate::ktap::Status;
 use crate::machine::{Bus, Machine, Serial};
-use crate::qemu::{self, End, Options};
+use crate::qemu::{self, End, Ended, Options};
 use crate::screen::{self, Shot, When};
 use crate::size::Size;
 use crate::workspace::Workspace;
-use crate::{compare, usb, verdict};
+use crate::{bochs, compare, usb, verdict};
 
 /// Longest time of `run` where nobody sits at a terminal to end it.
 const RUN_LIMIT: Duration = Duration::from_secs(600);
@@ -58,6 +58,18 @@ pub fn execute(cli: Cli) -> Result<(), Error> {
 
 fn run(options: &RunOptions) -> Result<(), Error> {
     let workspace = Workspace::find()?;
+    if options.machine.emulator == Emulator::Bochs {
+        if options.gdb || options.screenshot.is_some() {
+            return Err(Error::Usage(
+                "--gdb and --screenshot are QEMU's; leave out --emulator bochs".to_owned(),
+            ));
+        }
+        let profile = options.kernel.profile();
+        let line = options.machine.append.as_deref();
+        let line = line.unwrap_or(artifact::DEFAULT_COMMAND_LINE);
+        let ended = in_bochs(&workspace, &options.machine, profile, line, options.display)?;
+        return ended.map_or(Ok(()), |ended| verdict::run(&ended));
+    }
     let mut machine = prepare(
         &workspace,
         &options.machine,
@@ -81,7 +93,7 @@ fn run(options: &RunOptions) -> Result<(), Error> {
     }
     let arguments = machine.arguments()?;
     if options.machine.dry_run {
-        println!("{QEMU} {arguments}");
+        println!("{} {arguments}", accel::qemu().display());
         return Ok(());
     }
     if machine.serial == Serial::None && !options.display {
@@ -149,7 +161,7 @@ fn screenshot(
     machine.qmp = Some(socket);
     let arguments = machine.arguments()?;
     if options.machine.dry_run {
-        println!("{QEMU} {arguments}");
+        println!("{} {arguments}", accel::qemu().display());
         return Ok(());
     }
     let shot = Shot {
@@ -169,6 +181,13 @@ fn screenshot(
 
 fn test(options: &TestOptions) -> Result<(), Error> {
     let workspace = Workspace::find()?;
+    if options.machine.emulator == Emulator::Bochs {
+        let profile = options.kernel.profile();
+        let usual = format!("selftest={} init=poweroff", options.selftest);
+        let line = options.machine.append.as_deref().unwrap_or(&usual);
+        let ended = in_bochs(&workspace, &options.machine, profile, line, false)?;
+        return ended.map_or(Ok(()), |ended| tested(options, &ended));
+    }
     let mut machine = prepare(
         &workspace,
         &options.machine,
@@ -180,7 +199,7 @@ fn test(options: &TestOptions) -> Result<(), Error> {
         .get_or_insert_with(|| format!("selftest={} init=poweroff", options.selftest));
     let arguments = machine.arguments()?;
     if options.machine.dry_run {
-        println!("{QEMU} {arguments}");
+        println!("{} {arguments}", accel::qemu().display());
         return Ok(());
     }
     let serial = machine.serial != Serial::None;
@@ -200,11 +219,16 @@ fn test(options: &TestOptions) -> Result<(), Error> {
         eprintln!("no serial port, no KTAP: judged by the exit status alone");
         return passed(status);
     }
+    tested(options, &ended)
+}
+
+/// Judges a guest that was to run its self-tests, or to list them.
+fn tested(options: &TestOptions, ended: &Ended) -> Result<(), Error> {
     if options.selftest == "list" {
-        eprintln!("{} self-tests", verdict::list(&ended)?);
+        eprintln!("{} self-tests", verdict::list(ended)?);
         return Ok(());
     }
-    let report = verdict::tests(&ended)?;
+    let report = verdict::tests(ended)?;
     eprintln!(
         "{} self-tests passed, {} skipped, in {} s",
         report.count(Status::Passed),
@@ -214,7 +238,66 @@ fn test(options: &TestOptions) -> Result<(), Error> {
     Ok(())
 }
 
+/// Longest time of a guest in Bochs, which takes five times as long as QEMU.
+const BOCHS_LIMIT: Duration = Duration::from_secs(3600);
+
+/// Boots the machine of `options` in Bochs with the command line `line`, on a screen in a window
+/// if `display`, until its verdict. `None` for a dry run, which prints the configuration.
+fn in_bochs(
+    workspace: &Workspace,
+    options: &MachineOptions,
+    profile: Profile,
+    line: &str,
+    display: bool,
+) -> Result<Option<Ended>, Error> {
+    if options.image.is_some() {
+        return Err(Error::Usage(
+            "--image goes with QEMU: in Bochs the command line is part of the image; `cargo run -- image` writes one"
+                .to_owned(),
+        ));
+    }
+    if line.chars().any(char::is_control) && line != artifact::DEFAULT_COMMAND_LINE {
+        return Err(Error::Usage(
+            "the kernel command line must be one line without control characters".to_owned(),
+        ));
+    }
+    let firmware = options.firmware.chosen().unwrap_or(Firmware::Bios);
+    let mut machine = Machine::new(PathBuf::new(), firmware);
+    machine.memory = options.memory.unwrap_or(bochs::MAX_MEMORY);
+    machine.nodes = options.nodes.unwrap_or(1);
+    machine.smp = options.smp;
+    machine.cpu.clone_from(&options.cpu);
+    machine.icount = options.icount;
+    machine.screen = options.resolution;
+    machine.display = display;
+    if options.like_pc {
+        machine.serial = Serial::None;
+    }
+    bochs::check(&machine)?;
+    if options.dry_run {
+        print!("{}", bochs::configuration(&machine, Path::new("."), 40));
+        return Ok(None);
+    }
+    let layout = options.layout.as_deref();
+    let kernel = artifact::kernel(workspace, Build { profile, layout })?;
+    machine.disk = bochs::image(workspace, &kernel, line, "run")?;
+    let ended = bochs::run(
+        workspace,
+        &machine,
+        "run",
+        &Options {
+            limit: options.limit(Some(BOCHS_LIMIT)),
+            first_word: Some(qemu::FIRST_WORD_LIMIT),
+            at_verdict: options.timeout.is_none() && !display,
+            echo: true,
+            log: options.log.as_deref(),
+        },
+    )?;
+    Ok(Some(ended))
+}
+
 fn bench(options: &BenchOptions) -> Result<(), Error> {
+    only_qemu(&options.machine, "bench")?;
     let workspace = Workspace::find()?;
     let what = match &options.groups {
         Some(groups) if groups.contains(|c: char| c.is_whitespace() || c.is_control()) => {
@@ -234,7 +317,7 @@ fn bench(options: &BenchOptions) -> Result<(), Error> {
         .get_or_insert_with(|| format!("selftest=off init=bench bench={what}"));
     let arguments = machine.arguments()?;
     if options.dry_run {
-        println!("{QEMU} {arguments}");
+        println!("{} {arguments}", accel::qemu().display());
         return Ok(());
     }
     let started = Instant::now();
@@ -254,6 +337,7 @@ fn bench(options: &BenchOptions) -> Result<(), Error> {
 }
 
 fn soak(options: &SoakOptions) -> Result<(), Error> {
+    only_qemu(&options.machine, "soak")?;
     let workspace = Workspace::find()?;
     let profile = options.kernel.profile();
     let mut machine = prepare(&workspace, &options.machine, profile, (MEMORY, 2))?;
@@ -264,7 +348,7 @@ fn soak(options: &SoakOptions) -> Result<(), Error> {
         .get_or_insert_with(|| format!("selftest=off init=soak soak={seconds}s soak_seed={seed}"));
     let arguments = machine.arguments()?;
     if options.machine.dry_run {
-        println!("{QEMU} {arguments}");
+        println!("{} {arguments}", accel::qemu().display());
         return Ok(());
     }
     let ended = qemu::run(
@@ -286,6 +370,16 @@ fn soak(options: &SoakOptions) -> Result<(), Error> {
         ended.took.as_secs()
     );
     Ok(())
+}
+
+/// Refuses another emulator for `command`.
+fn only_qemu(options: &MachineOptions, command: &str) -> Result<(), Error> {
+    if options.emulator == Emulator::Qemu {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "`{command}` runs in QEMU: leave out --emulator bochs, which goes with `run` and `test`"
+    )))
 }
 
 /// A seed that is unlikely to have been used before, short enough to be typed.
@@ -373,6 +467,7 @@ fn prepare(
     if let Some(layout) = layout {
         stem = format!("{stem}-{layout}");
     }
+    accel::use_qemu(options.qemu.as_deref());
     let mut machine = Machine::new(PathBuf::new(), firmware);
     // First what can be wrong at once, then what takes minutes.
     if firmware == Firmware::Uefi {

@@ -93,6 +93,17 @@ pub enum Error {
         /// Why it cannot run.
         reason: std::io::Error,
     },
+    /// Bochs does not start, or its screen.
+    #[error(
+        "cannot start {program}: {reason}; install the packages bochs, bochs-x, bochsbios, vgabios \
+         and xvfb (scripts/setup.sh does)"
+    )]
+    NoBochs {
+        /// Program that was looked for.
+        program: &'static str,
+        /// Why it cannot run.
+        reason: std::io::Error,
+    },
     /// There is no UEFI firmware.
     #[error(
         "no UEFI firmware at {}; install the package ovmf (scripts/setup.sh does), \
@@ -185,7 +196,7 @@ impl Error {
             Self::IncompletePlan { .. } => 5,
             Self::TimedOut { .. } | Self::TooMuchOutput(_) => 6,
             Self::DoesNotBoot { .. } => 7,
-            Self::NoQemu { .. } => 8,
+            Self::NoQemu { .. } | Self::NoBochs { .. } => 8,
             Self::NoFirmware { .. } => 9,
             Self::Qemu { .. } => 10,
             Self::Build { .. } => 11,

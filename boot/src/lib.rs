@@ -1,5 +1,5 @@
 //! The host side of Tailfold: builds the kernel and its disk images, runs them in
-//! QEMU, reads their KTAP, writes USB sticks. `cargo run` starts it; the tests
+//! QEMU or Bochs, reads their KTAP, writes USB sticks. `cargo run` starts it; the tests
 //! that boot machines use it as a library.
 //!
 //! It knows nothing of what is in the kernel. What the two share is in DESIGN
@@ -7,6 +7,7 @@
 
 pub mod accel;
 pub mod artifact;
+pub mod bochs;
 pub mod cli;
 pub mod commands;
 pub mod compare;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use wait_timeout::ChildExt;
 
-use crate::accel::{QEMU, no_qemu};
+use crate::accel::{self, no_qemu};
 use crate::error::Error;
 use crate::machine::Arguments;
 use crate::size::Size;
@@ -77,13 +77,47 @@ pub enum End {
     TooMuchOutput(Size),
 }
 
+/// Where an emulator writes what the guest's serial port says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum SerialFrom {
+    /// Its own stdout.
+    Stdout,
+    /// A FIFO, which it opens.
+    Fifo(PathBuf),
+}
+
+/// A file that is opened when it is first read: a FIFO's opening waits for the writer.
+struct Late {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl Late {
+    fn new(path: PathBuf) -> Self {
+        Self { path, file: None }
+    }
+}
+
+impl Read for Late {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(File::open(&self.path)?),
+        };
+        file.read(buffer)
+    }
+}
+
 /// A guest that runs. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Guest {
     child: Child,
+    /// What it needs beside, until it has ended.
+    aside: Option<Box<dyn std::any::Any + Send>>,
+    fifo: Option<PathBuf>,
     started: Instant,
     serial: Arc<Mutex<Vec<u8>>>,
-    readers: [Option<JoinHandle<()>>; 2],
+    readers: Vec<JoinHandle<()>>,
     stderr: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -93,39 +127,75 @@ impl Guest {
     /// # Errors
     /// [`Error::NoQemu`]; [`Error::Io`] if the log cannot be written.
     pub fn start(arguments: &Arguments, options: &Options<'_>) -> Result<Self, Error> {
+        let mut command = Command::new(accel::qemu());
+        command.args(arguments.iter());
+        Self::launch(command, no_qemu, SerialFrom::Stdout, None, options)
+    }
+
+    /// Starts an emulator, whose serial port comes `from` there. `aside` is dropped when it has
+    /// ended.
+    ///
+    /// # Errors
+    /// What `no_program` makes of a program that does not start; [`Error::Io`] if the log cannot
+    /// be written.
+    pub(crate) fn launch(
+        mut command: Command,
+        no_program: fn(std::io::Error) -> Error,
+        from: SerialFrom,
+        aside: Option<Box<dyn std::any::Any + Send>>,
+        options: &Options<'_>,
+    ) -> Result<Self, Error> {
         let log = options
             .log
             .map(|path| {
                 File::create(path).map_err(Error::io(format!("writing {}", path.display())))
             })
             .transpose()?;
-        let mut child = Command::new(QEMU)
-            .args(arguments.iter())
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(no_qemu)?;
+            .map_err(no_program)?;
         let serial = Arc::default();
         let stderr = Arc::default();
-        let readers = [
-            child.stdout.take().map(|from| {
-                let mut sinks: Vec<Box<dyn Write + Send>> = Vec::new();
-                if options.echo {
-                    sinks.push(Box::new(std::io::stdout()));
-                }
-                if let Some(log) = log {
-                    sinks.push(Box::new(log));
-                }
-                collect(from, Arc::clone(&serial), sinks)
-            }),
+        let mut sinks: Vec<Box<dyn Write + Send>> = Vec::new();
+        if options.echo {
+            sinks.push(Box::new(std::io::stdout()));
+        }
+        if let Some(log) = log {
+            sinks.push(Box::new(log));
+        }
+        let aside_of =
+            |from: Option<_>| from.map(|from| collect(from, Arc::clone(&stderr), Vec::new()));
+        let mut readers = Vec::new();
+        let mut fifo = None;
+        match from {
+            SerialFrom::Stdout => {
+                let stdout = child.stdout.take();
+                readers.extend(stdout.map(|from| collect(from, Arc::clone(&serial), sinks)));
+            }
+            SerialFrom::Fifo(path) => {
+                readers.extend(aside_of(
+                    child
+                        .stdout
+                        .take()
+                        .map(|from| Box::new(from) as Box<dyn Read + Send>),
+                ));
+                readers.push(collect(Late::new(path.clone()), Arc::clone(&serial), sinks));
+                fifo = Some(path);
+            }
+        }
+        readers.extend(aside_of(
             child
                 .stderr
                 .take()
-                .map(|from| collect(from, Arc::clone(&stderr), Vec::new())),
-        ];
+                .map(|from| Box::new(from) as Box<dyn Read + Send>),
+        ));
         Ok(Self {
             child,
+            aside,
+            fifo,
             started: Instant::now(),
             serial,
             readers,
@@ -226,12 +296,16 @@ impl Guest {
         // Both fail if it has ended already, which is what is wanted.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        for reader in &mut self.readers {
-            if let Some(reader) = reader.take() {
-                // A reader that panicked has kept what it read.
-                let _ = reader.join();
-            }
+        if let Some(fifo) = self.fifo.take() {
+            // A guest that never opened its end has left the reader waiting for somebody who does.
+            let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::NONBLOCK;
+            let _ = rustix::fs::open(&fifo, flags, rustix::fs::Mode::empty());
         }
+        for reader in self.readers.drain(..) {
+            // A reader that panicked has kept what it read.
+            let _ = reader.join();
+        }
+        self.aside = None;
     }
 }
 
@@ -257,7 +331,7 @@ pub fn run_on_terminal(
     arguments: &Arguments,
     limit: Option<Duration>,
 ) -> Result<ExitStatus, Error> {
-    let mut child = Command::new(QEMU)
+    let mut child = Command::new(accel::qemu())
         .args(arguments.iter())
         .spawn()
         .map_err(no_qemu)?;

@@ -195,10 +195,22 @@ const PASSED: &str = "Tailfold: PASS";
 /// The kernel's last line of boot, if it found something wrong.
 const FAILED: &str = "Tailfold: FAIL";
 
-/// Whether the kernel has come to its verdict, the last line of a boot that tests.
+/// Whether the kernel has come to its verdict, the last line of a boot that tests, or has
+/// panicked.
 #[must_use]
 pub fn is_given(serial: &str) -> bool {
-    serial.contains("Tailfold: ")
+    serial.contains("Tailfold: ") || ktap::bail_out(serial).is_some()
+}
+
+/// Whether the verdict of [`is_given`] is that all is well.
+#[must_use]
+pub fn is_good(serial: &str) -> bool {
+    let lines = serial.lines().map(str::trim_end);
+    !serial.contains(FAILED)
+        && lines
+            .clone()
+            .any(|line| line == "Tailfold: PASS" || line == "Tailfold: self-tests did not run")
+        && ktap::bail_out(serial).is_none()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use boot::accel::QEMU;
+use boot::accel;
 use boot::artifact::Firmware;
 use boot::machine::Machine;
 use libtest_mimic::{Failed, Trial};
@@ -246,7 +246,7 @@ struct Typist {
 
 impl Typist {
     fn start(machine: &Machine) -> Result<Self, Failed> {
-        let mut child = Command::new(QEMU)
+        let mut child = Command::new(accel::qemu())
             .args(machine.arguments()?.iter())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

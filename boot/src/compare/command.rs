@@ -3,7 +3,7 @@
 use super::report::{Report, summary};
 use super::script::Script;
 use super::{Comparison, SCRIPTS, debian, linux};
-use crate::accel::Accelerator;
+use crate::accel::{self, Accelerator};
 use crate::artifact::Firmware;
 use crate::cli::{Accel, CompareOptions, Only};
 use crate::commands::write_images;
@@ -16,6 +16,7 @@ use crate::workspace::Workspace;
 /// [`Error::Unlike`] for differences without a reason; [`Error::NoLinux`] if there is
 /// nothing to compare with; [`Error::NoShell`]; those of scripts, building and QEMU.
 pub fn compare(options: &CompareOptions) -> Result<(), Error> {
+    accel::use_qemu(options.qemu.as_deref());
     let workspace = Workspace::find()?;
     let directory = workspace.root().join(SCRIPTS);
     let names = match &options.scripts[..] {

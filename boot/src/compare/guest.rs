@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::console::{Console, Shell, Silence};
-use crate::accel::{QEMU, no_qemu};
+use crate::accel::{self, no_qemu};
 use crate::error::Error;
 use crate::machine::Machine;
 
@@ -35,7 +35,7 @@ impl Guest {
         let errors = copy
             .try_clone()
             .map_err(Error::io(format!("writing {}", log.display())))?;
-        let mut child = Command::new(QEMU)
+        let mut child = Command::new(accel::qemu())
             .args(machine.arguments()?.iter())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
