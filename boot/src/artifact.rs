@@ -206,10 +206,31 @@ pub fn write_images(
     let scratch = scratch.join(std::process::id().to_string());
     std::fs::create_dir_all(&scratch)
         .map_err(Error::io(format!("making {}", scratch.display())))?;
-    let result = write_images_in(&scratch, &imager, kernel, contents, images);
+    let result = strip(workspace, kernel, &scratch)
+        .and_then(|kernel| write_images_in(&scratch, &imager, &kernel, contents, images));
     // Nothing depends on it: `cargo clean` removes what is left.
     let _ = std::fs::remove_dir_all(&scratch);
     result
+}
+
+/// A copy of `kernel` in `scratch` without what only debuggers read: four fifths of it, which a
+/// loader would copy, at a speed that differs by machine.
+fn strip(workspace: &Workspace, kernel: &Path, scratch: &Path) -> Result<PathBuf, Error> {
+    let tool = workspace.llvm_tool("llvm-objcopy")?;
+    let stripped = scratch.join("kernel");
+    let output = std::process::Command::new(&tool)
+        .arg("--strip-all")
+        .args([kernel, &stripped])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(Error::io(format!("starting {}", tool.display())))?;
+    if output.status.success() {
+        return Ok(stripped);
+    }
+    Err(Error::Build {
+        what: "the kernel without debug information",
+        detail: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
 }
 
 fn write_images_in(

@@ -82,8 +82,24 @@ impl Workspace {
     /// # Errors
     /// [`Error::Build`], if rustc cannot tell.
     pub fn has_bare_metal_core(&self) -> Result<bool, Error> {
+        let library = self.rustc_prints(&["target-libdir", "--target", TARGET])?;
+        Ok(library.exists())
+    }
+
+    /// LLVM's tool `name`, which lies beside the compiler.
+    ///
+    /// # Errors
+    /// [`Error::Build`], if rustc cannot tell where it is.
+    pub fn llvm_tool(&self, name: &str) -> Result<PathBuf, Error> {
+        let library = self.rustc_prints(&["target-libdir"])?;
+        Ok(library.with_file_name("bin").join(name))
+    }
+
+    /// The path that `rustc --print` says, with the arguments `what`.
+    fn rustc_prints(&self, what: &[&str]) -> Result<PathBuf, Error> {
         let output = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
-            .args(["--print", "target-libdir", "--target", TARGET])
+            .arg("--print")
+            .args(what)
             .current_dir(&self.root)
             .output()
             .map_err(Error::io("starting rustc"))?;
@@ -93,7 +109,9 @@ impl Workspace {
                 detail: String::from_utf8_lossy(&output.stderr).into_owned(),
             });
         }
-        Ok(Path::new(String::from_utf8_lossy(&output.stdout).trim_end()).exists())
+        Ok(PathBuf::from(
+            String::from_utf8_lossy(&output.stdout).trim_end(),
+        ))
     }
 }
 
