@@ -83,9 +83,10 @@ install() { # $1: why; the rest: packages
         die "apt-get could not install $*; its messages are above."
 }
 
-# Emulator, firmware, lsblk, and a C compiler with its library to link with.
+# Emulators, firmware, lsblk, and a C compiler with its library to link with.
 system_is_complete() {
-    have qemu-system-x86_64 && have lsblk && have cc || return 1
+    have qemu-system-x86_64 && have bochs && have Xvfb && have lsblk && have cc || return 1
+    [ -e /usr/share/vgabios/vgabios.bin ] || return 1
     case $(cc -print-file-name=crt1.o) in /*) ;; *) return 1 ;; esac
     for code in /usr/share/OVMF/OVMF_CODE_4M.fd /usr/share/OVMF/OVMF_CODE.fd \
         /usr/share/edk2/ovmf/OVMF_CODE.fd /usr/share/edk2/x64/OVMF_CODE.4m.fd; do
@@ -142,10 +143,10 @@ use_debian() {
 if toolchain_is_complete && system_is_complete; then
     exit 0
 fi
-is_debian || die "this installs on Debian only; install qemu-system-x86_64, OVMF (UEFI firmware for QEMU), util-linux, a C compiler and rustup (https://rustup.rs), and run this again."
+is_debian || die "this installs on Debian only; install qemu-system-x86_64, OVMF (UEFI firmware for QEMU), Bochs with its X11 display and BIOS, vgabios, Xvfb, util-linux, a C compiler and rustup (https://rustup.rs), and run this again."
 
-system_is_complete || install "emulator, UEFI firmware, lsblk, linker of host programs" \
-    qemu-system-x86 ovmf util-linux gcc libc6-dev
+system_is_complete || install "two emulators, their firmware, a screen for Bochs, lsblk, linker of host programs" \
+    qemu-system-x86 ovmf bochs bochs-x bochsbios vgabios xvfb util-linux gcc libc6-dev
 toolchain_is_complete || use_rustup || use_debian
 toolchain_is_complete || die "$lacks is still missing after the installation; the messages above tell more."
 say "all is there: $(rustc --version)"

@@ -6,6 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use boot::artifact::Firmware;
+use boot::bochs;
+use boot::cli::Emulator;
 use boot::error::Error;
 use boot::ktap::{Report, Status, parse};
 use boot::qemu::{self, Ended, Options};
@@ -132,7 +134,11 @@ impl Job {
 
 fn boot(setup: &Setup, bench: &Bench) -> Outcome {
     let result = bench.log(&setup.name).and_then(|log| {
-        let ended = end(&setup.machine(bench), setup.limit, &log)?;
+        let machine = setup.machine(bench);
+        let ended = match setup.emulator {
+            Emulator::Qemu => end(&machine, setup.limit, &log)?,
+            Emulator::Bochs => end_in_bochs(machine, &setup.name, setup.limit, bench, &log)?,
+        };
         Ok((ended, log))
     });
     match result {
@@ -166,6 +172,31 @@ pub(crate) fn end(
             limit: Some(limit),
             first_word: Some(qemu::FIRST_WORD_LIMIT),
             at_verdict: false,
+            echo: false,
+            log: Some(log),
+        },
+    )
+}
+
+/// Runs a machine in Bochs to its verdict, its command line in an image of its own, called `name`.
+pub(crate) fn end_in_bochs(
+    mut machine: boot::machine::Machine,
+    name: &str,
+    limit: Duration,
+    bench: &Bench,
+    log: &Path,
+) -> Result<Ended, Error> {
+    let _slot = Slot::take();
+    let line = machine.command_line.take().unwrap_or_default();
+    machine.disk = bochs::image(&bench.workspace, &bench.kernel, &line, name)?;
+    bochs::run(
+        &bench.workspace,
+        &machine,
+        name,
+        &Options {
+            limit: Some(limit),
+            first_word: Some(qemu::FIRST_WORD_LIMIT),
+            at_verdict: true,
             echo: false,
             log: Some(log),
         },

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use boot::artifact::Firmware;
+use boot::cli::Emulator;
 use boot::error::Error;
 use boot::ktap;
 use boot::qemu::{End, Ended};
@@ -12,12 +13,15 @@ use boot::verdict;
 use libtest_mimic::{Failed, Trial};
 
 use crate::Bench;
-use crate::boots::{end, hint};
+use crate::boots::{end, end_in_bochs, hint};
 use crate::machines::machine;
 
 /// A boot with `selftest=`, and what must come of it.
 struct Ending {
     selftest: &'static str,
+    /// Where it runs. Bochs's CPUs take nothing between INIT and a start-up interrupt; QEMU's
+    /// take an NMI.
+    emulator: Emulator,
     firmware: Firmware,
     limit: Duration,
     /// QEMU's status; `None` if it has to be ended by force.
@@ -30,7 +34,8 @@ struct Ending {
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// What needs several processors.
-const SEVERAL: [&str; 3] = [
+const SEVERAL: [&str; 4] = [
+    "selfcheck:parked",
     "selfcheck:stuck",
     "selfcheck:stuck_in_a_job",
     "selfcheck:panics_elsewhere",
@@ -39,6 +44,7 @@ const SEVERAL: [&str; 3] = [
 pub(crate) fn trials(bench: &Arc<Bench>) -> Vec<Trial> {
     let panics = |selftest, firmware, says| Ending {
         selftest,
+        emulator: Emulator::Qemu,
         firmware,
         limit: LIMIT,
         status: Some(verdict::FAIL),
@@ -48,6 +54,7 @@ pub(crate) fn trials(bench: &Arc<Bench>) -> Vec<Trial> {
     let endings = [
         Ending {
             selftest: "selfcheck:fails,buddy:splits_and_merges",
+            emulator: Emulator::Qemu,
             firmware: Firmware::Bios,
             limit: LIMIT,
             status: Some(verdict::FAIL),
@@ -60,6 +67,7 @@ pub(crate) fn trials(bench: &Arc<Bench>) -> Vec<Trial> {
         },
         Ending {
             selftest: "no_such_suite:*",
+            emulator: Emulator::Qemu,
             firmware: Firmware::Bios,
             limit: LIMIT,
             status: Some(verdict::FAIL),
@@ -68,6 +76,7 @@ pub(crate) fn trials(bench: &Arc<Bench>) -> Vec<Trial> {
         },
         Ending {
             selftest: "selfcheck:hang",
+            emulator: Emulator::Qemu,
             firmware: Firmware::Bios,
             limit: Duration::from_secs(30),
             status: None,
@@ -109,6 +118,19 @@ pub(crate) fn trials(bench: &Arc<Bench>) -> Vec<Trial> {
                 "Bail out!",
             ],
         ),
+        Ending {
+            emulator: Emulator::Bochs,
+            ..panics(
+                "selfcheck:parked",
+                Firmware::Bios,
+                &[
+                    "soft lockup - CPU#1 stuck for 4s: does not take a call, and takes no NMI",
+                    "CPU: 1 does not stop",
+                    "CPU: 2 stopped at 0xffffffff",
+                    "Bail out!",
+                ],
+            )
+        },
         panics(
             "selfcheck:stuck_in_a_job",
             Firmware::Uefi,
@@ -144,7 +166,7 @@ fn run(
     bench: &Bench,
     name: &str,
     selftest: &str,
-    firmware: Firmware,
+    (emulator, firmware): (Emulator, Firmware),
     limit: Duration,
 ) -> Result<(Ended, String), Error> {
     let mut machine = machine(bench, bench.images.get(firmware), firmware);
@@ -154,13 +176,22 @@ fn run(
         "selftest={selftest} init=poweroff watchdog_thresh=2"
     ));
     let log = bench.log(name)?;
-    let ended = end(&machine, limit, &log)?;
+    let ended = match emulator {
+        Emulator::Qemu => end(&machine, limit, &log)?,
+        Emulator::Bochs => end_in_bochs(machine, "ending", limit, bench, &log)?,
+    };
     let hint = hint(&ended.serial, &log);
     Ok((ended, hint))
 }
 
 fn check(ending: &Ending, name: &str, bench: &Bench) -> Result<(), Failed> {
-    let (ended, hint) = run(bench, name, ending.selftest, ending.firmware, ending.limit)?;
+    let (ended, hint) = run(
+        bench,
+        name,
+        ending.selftest,
+        (ending.emulator, ending.firmware),
+        ending.limit,
+    )?;
     let status = match ended.end {
         End::Status(status) => status.code(),
         _ => None,
@@ -190,7 +221,13 @@ fn check(ending: &Ending, name: &str, bench: &Bench) -> Result<(), Failed> {
 /// with status 33 would not pass.
 fn cuts(bench: &Bench) -> Result<(), Failed> {
     let name = "ending::cuts";
-    let (ended, hint) = run(bench, name, "buddy:*,paging:*", Firmware::Bios, LIMIT)?;
+    let (ended, hint) = run(
+        bench,
+        name,
+        "buddy:*,paging:*",
+        (Emulator::Qemu, Firmware::Bios),
+        LIMIT,
+    )?;
     verdict::tests(&ended).map_err(|error| Failed::from(format!("{error}\n{hint}")))?;
     let lines: Vec<&str> = ended.serial.lines().collect();
     let last = lines

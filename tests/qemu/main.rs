@@ -1,4 +1,4 @@
-//! Boots the kernel on every machine of the matrix. Each in-kernel case is a test
+//! Boots the kernel on every machine of the matrix, in QEMU and in Bochs. Each in-kernel case is a test
 //! of its own, named `machine::suite:case`; what a boot as a whole must show is
 //! `machine::boot`. The usual filters of `cargo test` choose, and only machines of
 //! which something is chosen are booted:
@@ -21,6 +21,7 @@ mod shell;
 mod slots;
 mod soak;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -35,6 +36,8 @@ use boots::Boots;
 #[derive(Debug)]
 struct Bench {
     workspace: Workspace,
+    /// The kernel, for images with a command line of their own.
+    kernel: PathBuf,
     images: Images,
     /// Images whose `ramdisk` says to run the self-tests and end.
     ramdisk_images: Images,
@@ -97,6 +100,7 @@ impl Bench {
             ramdisk_images,
             accelerator,
             ovmf: boot::firmware::Ovmf::find()?,
+            kernel,
             workspace,
         })
     }

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use ktest::{Outcome, Stop, check, check_eq, fail, ktest};
 use mm::addr::{Order, PAGE_SIZE, Pfn};
+use mm::frames::FrameSource as _;
 use mm::machine::Machine as _;
 
 use crate::drivers::acpi::Tables;
@@ -29,7 +30,7 @@ struct Firmware {
 impl Firmware {
     /// Good tables in a frame of its own.
     fn new() -> Result<Self, Stop> {
-        let frame = state::env().block(Order::PAGE)?;
+        let frame = low_frame()?;
         let mut firmware = Self {
             frame,
             bytes: alloc::vec![0; 4096],
@@ -122,25 +123,40 @@ fn expect_error(what: &str, seal: bool, damage: impl Fn(&mut Firmware)) -> Outco
     Ok(())
 }
 
-/// Sums cover addresses, so the frame must lie below 4 GiB for 4-byte ones.
-fn needs_low_memory() -> Outcome {
-    let firmware = Firmware::new()?;
-    if firmware.frame.phys().as_u64() >> 32 != 0 {
-        ktest::skip!("no free frame below 4 GiB");
+/// A frame below 4 GiB, as tables with addresses of 4 bytes need it: blocks are taken until one
+/// lies there, the largest first, and all but one of its frames are given back.
+fn low_frame() -> Result<Pfn, Stop> {
+    let env = state::env();
+    let mut others = Vec::new();
+    let mut found = None;
+    'search: for order in Order::range_inclusive(Order::PAGE, Order::MAX).rev() {
+        while let Ok(block) = env.block(order) {
+            if block.phys().as_u64() >> 32 == 0 {
+                found = Some((block, order));
+                break 'search;
+            }
+            others.push((block, order));
+        }
     }
-    Ok(())
+    env.give_back(others);
+    let Some((block, order)) = found else {
+        ktest::skip!("no free frame below 4 GiB");
+    };
+    env.mm.nodes.split(env.m, block, order);
+    for frame in block.block(order).iter().skip(1) {
+        env.free(frame, Order::PAGE);
+    }
+    Ok(block)
 }
 
 ktest! { suite = acpi;
     /// All in order.
     fn finds_the_table() {
-        needs_low_memory()?;
         check_eq!(Firmware::new()?.find_all(), Ok(SRAT_BYTES));
     }
 
     /// No pointer, or a pointer to nothing.
     fn no_root_pointer() {
-        needs_low_memory()?;
         let firmware = Firmware::new()?;
         check_eq!(firmware.find(None).is_err(), true);
         for address in [0, 1, u64::MAX, 1 << 62] {
@@ -149,9 +165,24 @@ ktest! { suite = acpi;
         }
     }
 
+    /// Where the XSDT is damaged, or missing, the RSDT has the same tables.
+    fn the_old_root_table_will_do() {
+        let mut firmware = Firmware::new()?;
+        let sum_of = |bytes: &[u8]| bytes.iter().fold(0_u8, |sum, b| sum.wrapping_add(*b));
+        // Revision 2: a length, the XSDT's address (0, then that of no table), a sum of its own.
+        firmware.bytes[15] = 2;
+        firmware.put(20, &36_u32.to_le_bytes());
+        for xsdt in [0, firmware.frame.phys().as_u64() + OTHER as u64] {
+            firmware.put(24, &xsdt.to_le_bytes());
+            firmware.seal();
+            firmware.bytes[32] = 0;
+            firmware.bytes[32] = sum_of(&firmware.bytes[..36]).wrapping_neg();
+            check_eq!(firmware.find_all(), Ok(SRAT_BYTES), "XSDT at {xsdt:#x}");
+        }
+    }
+
     /// A byte changed in any table, or a length that cannot be.
     fn damage_is_named() {
-        needs_low_memory()?;
         // Its revision becomes 2, whose length is missing; then a byte of an address.
         expect_error("RSDP is damaged", true, |f| f.bytes[15] = 2)?;
         expect_error("RSDP is damaged", false, |f| f.bytes[17] ^= 1)?;

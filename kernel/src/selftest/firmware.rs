@@ -8,9 +8,11 @@ use crate::boot::cmdline;
 use crate::drivers::acpi::{Madt, parse_madt, parse_srat};
 use crate::drivers::fw_cfg;
 
-/// An SRAT's header and reserved bytes, none of which the parser looks at.
+/// An SRAT's header and reserved bytes, of which the parser looks at the revision.
 fn empty_srat() -> Vec<u8> {
-    Vec::from([0; 48])
+    let mut table = Vec::from([0; 48]);
+    table[8] = 3;
+    table
 }
 
 fn with_entry(entry: &[u8]) -> Vec<u8> {
@@ -75,6 +77,22 @@ ktest! { suite = firmware;
         }
     }
 
+    /// In revision 1 a domain is its low byte, and what stands beside it is anything.
+    fn srat_of_revision_1() {
+        let mut table = with_entry(&memory_entry());
+        table.extend_from_slice(&[0, 16, 0x11, 3, 1, 0, 0, 0, 0, 0x22, 0x33, 0x44, 0, 0, 0, 0]);
+        for (revision, memory, cpu) in [(1, 4, 0x11), (2, 0x0102_0304, 0x4433_2211)] {
+            table[8] = revision;
+            match parse_srat(&table) {
+                Ok(srat) => {
+                    check_eq!(srat.memory()[0].domain, memory, "revision {revision}");
+                    check_eq!(srat.cpus()[0].domain, cpu, "revision {revision}");
+                }
+                Err(damage) => ktest::fail!("{damage}"),
+            }
+        }
+    }
+
     /// Entries that are too short, of length 0, or longer than the table are named.
     fn srat_damage() {
         let entry = memory_entry();
@@ -100,16 +118,23 @@ ktest! { suite = firmware;
             &[0, 8, 1, 6, 0, 0, 0, 0],
             // What means "see the other kind", an I/O APIC, and a kind nobody knows.
             &[0, 8, 2, 0xff, 1, 0, 0, 0],
-            &[1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0],
             &[99, 3, 0],
             &x2apic(7),
             &x2apic(7),
             &[9, 16, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+            // The entry that counts may stand first or second.
+            &[0, 8, 3, 8, 0, 0, 0, 0],
+            &[0, 8, 4, 8, 1, 0, 0, 0],
+            &[0, 8, 5, 9, 1, 0, 0, 0],
+            &[0, 8, 6, 9, 0, 0, 0, 0],
         ];
         match madt_of(&entries.concat()) {
             Ok(madt) => {
                 let cpus: Vec<_> = madt.cpus.iter().map(|cpu| (cpu.apic_id, cpu.enabled)).collect();
-                check_eq!(cpus.as_slice(), &[(4, true), (6, false), (0x107, true)]);
+                let expected = [(4, true), (6, false), (0x107, true), (8, true), (9, true)];
+                check_eq!(cpus.as_slice(), &expected);
+                check_eq!(madt.io_apics.as_slice(), &[0xfec0_0000]);
                 check_eq!(madt.dropped, 0);
             }
             Err(damage) => ktest::fail!("{damage}"),
@@ -126,7 +151,7 @@ ktest! { suite = firmware;
 
     /// Entries that are too short, of length 0, or longer than the table are named.
     fn madt_damage() {
-        for (kind, length) in [(0_u8, 8_u8), (9, 16)] {
+        for (kind, length) in [(0_u8, 8_u8), (1, 12), (9, 16)] {
             for wrong in (0..length).chain([length + 1, 255]) {
                 let mut entry = alloc::vec![0; usize::from(length)];
                 (entry[0], entry[1]) = (kind, wrong);

@@ -39,7 +39,8 @@ const LOCAL_APIC: u8 = 0;
 const IO_APIC: u8 = 1;
 const LOCAL_X2APIC: u8 = 9;
 
-/// The CPUs of the table (header included). A CPU listed both ways is there once.
+/// The CPUs of the table (header included). A CPU listed twice is there once, enabled if either
+/// entry says so.
 ///
 /// # Errors
 /// [`Damage`] at the first entry that is too short or reaches beyond the table.
@@ -66,7 +67,10 @@ pub(crate) fn parse(table: &[u8]) -> Result<Madt, Damage> {
             LOCAL_X2APIC if u32_at(4) != u32::MAX => (u32_at(4), flag_at(8)),
             _ => return,
         };
-        if madt.cpus.iter().any(|cpu| cpu.apic_id == apic_id) {
+        // Firmware may leave places for CPUs that are not there under an id that is used, before
+        // the entry that counts or behind it.
+        if let Some(known) = madt.cpus.iter_mut().find(|cpu| cpu.apic_id == apic_id) {
+            known.enabled |= enabled;
             return;
         }
         if madt.cpus.try_push(CpuEntry { apic_id, enabled }).is_err() {

@@ -23,6 +23,7 @@ pub(crate) use madt::{Madt, parse as parse_madt};
 pub(crate) use srat::parse as parse_srat;
 
 use crate::arch::x86_64::layout;
+use crate::warn;
 
 /// Longest table that is believed, in bytes.
 const MAX_TABLE: usize = 1 << 20;
@@ -95,11 +96,20 @@ impl<'a> Tables<'a> {
             bytes(readable, "RSDP", at, len)?;
         }
         rsdp.validate().map_err(|why| Error::Invalid("RSDP", why))?;
-        let (at, what, signature, entry_bytes) = match rsdp.revision() {
-            0 => (u64::from(rsdp.rsdt_address()), "RSDT", Signature::RSDT, 4),
-            _ => (rsdp.xsdt_address(), "XSDT", Signature::XSDT, 8),
+        let rsdt = u64::from(rsdp.rsdt_address());
+        let old = || Ok((table(readable, rsdt, "RSDT", Signature::RSDT)?, 4));
+        let (table, entry_bytes) = match rsdp.revision() {
+            0 => old()?,
+            _ => match table(readable, rsdp.xsdt_address(), "XSDT", Signature::XSDT) {
+                Ok(table) => (table, 8),
+                // Both list the same tables (ACPI 6.5, 5.2.7): the old one is there to be used.
+                Err(why) if rsdt != 0 => {
+                    warn!("ACPI: {why}: the RSDT is used");
+                    old()?
+                }
+                Err(why) => return Err(why),
+            },
         };
-        let table = table(readable, at, what, signature)?;
         Ok(Self {
             readable,
             entries: &table[size_of::<SdtHeader>()..],
