@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::Deserialize;
 
@@ -202,8 +203,11 @@ pub fn write_images(
 ) -> Result<(), Error> {
     let imager = imager(workspace)?;
     // Written beside and renamed: a guest may be running from the old one.
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    // Threads of one process may each write images.
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
     let scratch = workspace.target_dir("images")?;
-    let scratch = scratch.join(std::process::id().to_string());
+    let scratch = scratch.join(format!("{}-{call}", std::process::id()));
     std::fs::create_dir_all(&scratch)
         .map_err(Error::io(format!("making {}", scratch.display())))?;
     let result = strip(workspace, kernel, &scratch)

@@ -9,7 +9,8 @@ macro_rules! host {
                 #[test]
                 fn $case() {
                     let world = super::world();
-                    match suites::$suite::$case(&world.env()) {
+                    let env = world.env();
+                    match suites::tidy(&env, || suites::$suite::$case(&env)) {
                         Ok(()) => world.check(),
                         Err(ktest::Stop::Failed(failure)) => panic!("{failure}"),
                         Err(ktest::Stop::Skipped(reason)) => {

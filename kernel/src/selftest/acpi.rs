@@ -127,7 +127,7 @@ fn expect_error(what: &str, seal: bool, damage: impl Fn(&mut Firmware)) -> Outco
 /// lies there, the largest first, and all but one of its frames are given back.
 fn low_frame() -> Result<Pfn, Stop> {
     let env = state::env();
-    let mut others = Vec::new();
+    let mut others = env.hold_nothing();
     let mut found = None;
     'search: for order in Order::range_inclusive(Order::PAGE, Order::MAX).rev() {
         while let Ok(block) = env.block(order) {
@@ -138,7 +138,7 @@ fn low_frame() -> Result<Pfn, Stop> {
             others.push((block, order));
         }
     }
-    env.give_back(others);
+    drop(others);
     let Some((block, order)) = found else {
         ktest::skip!("no free frame below 4 GiB");
     };

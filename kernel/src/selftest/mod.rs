@@ -76,7 +76,8 @@ macro_rules! on_metal {
         ktest::ktest! { suite = $suite;
             $( fn $case() {
                 suites::requires::check(stringify!($suite), stringify!($case))?;
-                suites::$suite::$case(&state::env())?;
+                let env = state::env();
+                suites::tidy(&env, || suites::$suite::$case(&env))?;
             } )*
         }
     };

@@ -1,6 +1,7 @@
 //! What a case is given to work with, and what most cases do.
 
 use alloc::vec::Vec;
+use core::ops::{Deref, DerefMut};
 
 use ktest::{Outcome, Stop, check_eq, skip};
 use mm::addr::{NodeId, Order, Pfn, VirtAddr};
@@ -89,16 +90,32 @@ impl<'a, M: Machine> Env<'a, M> {
         self.mm.nodes.free(self.m, block, order);
     }
 
-    /// Takes every free block but single frames. To be given back one by one.
-    pub fn take_blocks(&self) -> Vec<(Pfn, Order)> {
+    /// Nothing, to which blocks may be added: they are given back with it.
+    pub fn hold_nothing(&self) -> Held<'a, M> {
+        Held {
+            m: self.m,
+            mm: self.mm,
+            blocks: Vec::new(),
+        }
+    }
+
+    /// Takes every free block but single frames.
+    pub fn take_blocks(&self) -> Held<'a, M> {
         let orders = Order::range_inclusive(Order::of(1), Order::MAX).rev();
         let take = |order| core::iter::from_fn(move || Some((self.block(order).ok()?, order)));
-        orders.flat_map(take).collect()
+        let mut held = self.hold_nothing();
+        for block in orders.flat_map(take) {
+            held.push(block);
+        }
+        held
     }
 
     /// As [`Env::take_blocks`], and leaves at least `singles` single frames, none
     /// beside another.
-    pub fn take_all_but(&self, singles: u64) -> Result<Vec<(Pfn, Order)>, Stop> {
+    ///
+    /// # Errors
+    /// A skip, if there is no block for so many.
+    pub fn take_all_but(&self, singles: u64) -> Result<Held<'a, M>, Stop> {
         let order = Order::clamped((2 * singles).next_power_of_two().ilog2());
         let block = self.block(order)?;
         let mut held = self.take_blocks();
@@ -111,13 +128,6 @@ impl<'a, M: Machine> Env<'a, M> {
             }
         }
         Ok(held)
-    }
-
-    /// Gives back what was taken.
-    pub fn give_back(&self, held: Vec<(Pfn, Order)>) {
-        for (block, order) in held {
-            self.free(block, order);
-        }
     }
 
     /// A frozen compound page of `order`, complete with all tails.
@@ -237,6 +247,52 @@ impl<'a, M: Machine> Env<'a, M> {
             _ => skip!("the machine has one node with memory"),
         }
     }
+}
+
+/// Blocks that a case has taken. They are given back when this is dropped, however the case ends.
+#[derive(Debug)]
+#[must_use]
+pub struct Held<'a, M: Machine> {
+    m: &'a M,
+    mm: &'a Mm,
+    blocks: Vec<(Pfn, Order)>,
+}
+
+impl<M: Machine> Deref for Held<'_, M> {
+    type Target = Vec<(Pfn, Order)>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.blocks
+    }
+}
+
+impl<M: Machine> DerefMut for Held<'_, M> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.blocks
+    }
+}
+
+impl<M: Machine> Drop for Held<'_, M> {
+    fn drop(&mut self) {
+        for (block, order) in self.blocks.drain(..) {
+            self.mm.nodes.free(self.m, block, order);
+        }
+    }
+}
+
+/// Runs `case` and makes sure that one which is skipped has left nothing behind, wherever in its
+/// body that was: a skip cleans up as a return does.
+///
+/// # Errors
+/// The case's own outcome; a failure if it was skipped and the machine's numbers have changed.
+pub fn tidy<M: Machine>(env: &Env<'_, M>, case: impl FnOnce() -> Outcome) -> Outcome {
+    let before = env.snapshot();
+    let outcome = case();
+    if let Err(Stop::Skipped(reason)) = &outcome {
+        let after = env.snapshot();
+        check_eq!(after, before, "left behind by a skip ({})", reason.as_str());
+    }
+    outcome
 }
 
 /// A small generator with a fixed seed: cases are the same in every run.

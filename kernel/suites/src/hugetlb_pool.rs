@@ -386,7 +386,7 @@ pub fn stuck_surplus_goes<M: Machine>(env: &Env<'_, M>) -> Outcome {
                 held.extend(singles.map(|frame| (frame, Order::PAGE)));
                 pool.set_nr(0);
                 let stuck = pool.numbers();
-                env.give_back(held);
+                drop(held);
                 if by_put {
                     drop(mapping);
                 } else {

@@ -446,7 +446,7 @@ pub fn fails_each_restore_allocation<M: Machine>(env: &Env<'_, M>) -> Outcome {
         let refused = fail_restores(env, head, order, false)?;
         let held = env.take_all_but(vmemmap_pages(order) + 8)?;
         let scarce = fail_restores(env, head, order, true);
-        env.give_back(held);
+        drop(held);
         plain(env, head);
         env.free_compound(head, order);
         check_eq!(refused, 0, "order {order}: refusals with memory");
@@ -472,7 +472,7 @@ fn fail_restores<M: Machine>(
         let held = if scarce {
             env.take_blocks()
         } else {
-            Vec::new()
+            env.hold_nothing()
         };
         let folded = env.snapshot();
         env.m.fail_nth(FailPoint::PageAlloc, Some(k));
@@ -483,7 +483,7 @@ fn fail_restores<M: Machine>(
             .restore_folio(env.m, nodes, head, order, Fill::Tails);
         env.m.fail_nth(FailPoint::PageAlloc, None);
         let kept = (is_folded(env, head), env.snapshot());
-        env.give_back(held);
+        drop(held);
         env.check_tails(head, order)?;
         if result == Err(HvoError::NoMemory) {
             refused += 1;

@@ -92,7 +92,7 @@ fn nobody_gets<M: Machine>(env: &Env<'_, M>, pfn: Pfn) -> Outcome {
     let got = held
         .iter()
         .any(|(block, order)| block.block(*order).contains(pfn));
-    env.give_back(held);
+    drop(held);
     check!(!got, "{pfn:?} was handed out");
     Ok(())
 }
@@ -234,7 +234,7 @@ pub fn soft_offline_without_memory<M: Machine>(env: &Env<'_, M>) -> Outcome {
             audited(env, "refused")?;
             refused += 1;
         };
-        env.give_back(held);
+        drop(held);
         check_eq!(last, Ok(Handled::Recovered));
         // A block is asked for, then seven frames.
         check_eq!(refused, 7, "refusals");
@@ -261,7 +261,7 @@ pub fn soft_offline_of_a_stuck_folio<M: Machine>(env: &Env<'_, M>) -> Outcome {
         let refused = env.mm.soft_offline_page(env.m, first.offset(300));
         env.m.fail_nth(FailPoint::PageAlloc, None);
         let after = (h.stuck(env.m), h.total(env.m));
-        env.give_back(held);
+        drop(held);
         check_eq!(
             (removed, stuck.0),
             (0, 1),
@@ -458,7 +458,7 @@ pub fn stuck_folio_goes_to_nobody<M: Machine>(env: &Env<'_, M>) -> Outcome {
             .is_ok();
         let audit = audited(env, "stuck");
         let known = broken_in(env, first, Order::PMD);
-        env.give_back(held);
+        drop(held);
         check_eq!(handled, Ok(Handled::Delayed), "{policy:?}");
         audit?;
         check_eq!((total.nr, total.free), (was.nr, was.free));

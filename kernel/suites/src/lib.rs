@@ -37,7 +37,7 @@ mod smp;
 pub mod vmemmap;
 pub mod vmemmap_audit;
 
-pub use env::{Env, Random};
+pub use env::{Env, Held, Random, tidy};
 pub use smp::{
     broken as smp_hwpoison, churn as smp_churn, faults as smp_faults, locks as smp_locks,
     readers as smp_readers, tlb as smp_tlb,

@@ -10,8 +10,8 @@ use mm::hwpoison::{Handled, PoisonError, PoisonPolicy};
 use mm::machine::FailPoint;
 use mm::page::{Flags, Page};
 use mm::vmemmap::HvoError;
-use suites::Random;
-use testkit::{Injection, Sabotage, World};
+use suites::{Held, Random};
+use testkit::{EmulatedMachine, Injection, Sabotage, World};
 
 const POLICIES: [PoisonPolicy; 2] = [PoisonPolicy::List, PoisonPolicy::CopyOnWrite];
 
@@ -81,12 +81,8 @@ impl Bed {
     }
 
     /// Takes every free block but single frames, and leaves at least `singles` of these.
-    fn scarce(&self, singles: u64) -> Vec<(Pfn, Order)> {
+    fn scarce(&self, singles: u64) -> Held<'_, EmulatedMachine> {
         self.w.env().take_all_but(singles).expect("enough memory")
-    }
-
-    fn end_of_scarcity(&self, held: Vec<(Pfn, Order)>) {
-        self.w.env().give_back(held);
     }
 }
 
@@ -225,7 +221,7 @@ fn restore_keeps_what_is_unshared() {
                 mm.hugetlb.retry_surplus(m, mm.backing(), bed.h(Order::PMD))
             });
         }
-        bed.end_of_scarcity(held);
+        drop(held);
         assert_eq!(failed, needed, "{policy:?}");
         bed.w.check();
     }
@@ -259,7 +255,7 @@ fn the_next_folio_is_given_instead() {
     assert_eq!(mapping.touch(0), Ok(taken));
     bed.w.check();
     drop(mapping);
-    bed.end_of_scarcity(held);
+    drop(held);
     mm.hugetlb.retry_surplus(m, mm.backing(), h);
     assert_eq!(h.total(m).nr, 1, "the broken one has gone");
     bed.w.check();
@@ -278,7 +274,7 @@ fn a_pool_is_set_to_sound_folios() {
         let handled = bed.with_failures(Injection::From(2), || bed.fail(first.offset(77)));
         assert_eq!(handled, Ok(Handled::Delayed), "{policy:?}");
         assert_eq!(h.stuck(m), 1, "{policy:?}");
-        bed.end_of_scarcity(held);
+        drop(held);
         assert_eq!(mm.hugetlb.set_nr(m, mm.backing(), h, None, 1), 1);
         let total = h.total(m);
         assert_eq!((total.nr, total.surplus), (1, 0), "{policy:?}");
@@ -317,7 +313,7 @@ fn blocks_with_broken_frames_stay_as_they_are() {
         );
         let mut list = mm::page::PageList::new();
         assert_eq!(h.take_near(m, &mm.nodes), None);
-        bed.end_of_scarcity(held);
+        drop(held);
         assert_eq!(bed.shrink(Order::PUD, 1), 1);
         bed.w.check();
         assert_eq!(mm.unpoison_memory(m, first.offset(70)), Ok(()));

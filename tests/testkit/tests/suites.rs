@@ -21,7 +21,8 @@ macro_rules! host {
                 #[test]
                 fn $case() {
                     let world = crate::world(super::CPUS, super::END);
-                    match suites::$suite::$case(&world.env()) {
+                    let env = world.env();
+                    match suites::tidy(&env, || suites::$suite::$case(&env)) {
                         Ok(()) => world.check(),
                         Err(ktest::Stop::Failed(failure)) => panic!("{failure}"),
                         // What this machine is too small for runs in QEMU.
