@@ -10,6 +10,8 @@ const STATUS: u16 = 0x64;
 
 /// A byte is there.
 const FULL: u8 = 1 << 0;
+/// The controller has not taken the last byte that was written.
+const BUSY: u8 = 1 << 1;
 /// It is the mouse's.
 const MOUSE: u8 = 1 << 5;
 /// What no controller reads as.
@@ -32,11 +34,9 @@ impl Keyboard {
     /// scancode set 1, as firmware leaves it.
     #[doc(alias = "i8042_controller_check")]
     pub(crate) fn detect() -> Option<Self> {
-        if status() == ABSENT {
+        if status() == ABSENT || !command(ENABLE) {
             return None;
         }
-        // SAFETY: a controller answers at this port (H-1).
-        unsafe { PortWriteOnly::new(STATUS).write(ENABLE) };
         let decoder = PS2Keyboard::new(
             ScancodeSet1::new(),
             Us104Key,
@@ -80,6 +80,28 @@ impl Keyboard {
         }
         None
     }
+}
+
+/// Polls until a controller counts as stuck. One takes some hundred microseconds for a byte, and a
+/// poll of a port takes one.
+const MAX_POLLS: u32 = 100_000;
+
+/// Waits until a controller that shows `status` takes a byte; whether it does. What is written
+/// before is lost.
+#[doc(alias = "i8042_wait_write")]
+pub(crate) fn has_room(status: &mut dyn FnMut() -> u8) -> bool {
+    (0..MAX_POLLS).any(|_| status() & BUSY == 0)
+}
+
+/// Sends `command` to the controller; whether it has taken it. One that is stuck is sent it all
+/// the same, for want of anything better.
+#[doc(alias = "i8042_command")]
+pub(crate) fn command(command: u8) -> bool {
+    let took = has_room(&mut status);
+    // SAFETY: the port is the keyboard controller's on every PC, or nobody's; its commands change
+    // no memory (H-1).
+    unsafe { PortWriteOnly::new(STATUS).write(command) };
+    took
 }
 
 fn status() -> u8 {

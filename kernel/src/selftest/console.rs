@@ -1,12 +1,15 @@
-//! The text layer.
+//! The text layer, and what its devices may do.
 
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cell::Cell;
 
 use ktest::{check, check_eq, ktest};
 
 use crate::console::{Bar, Colour, Ring};
+use crate::drivers::keyboard::has_room;
+use crate::drivers::serial::hears_itself;
 
 fn text_of<const N: usize>(ring: &Ring<N>) -> Vec<u8> {
     let mut text = Vec::new();
@@ -40,6 +43,37 @@ ktest! { suite = console;
                 check_eq!(text_of(&ring).as_slice(), end, "pieces of {piece}, after {n}");
             }
         }
+    }
+
+    /// A serial port is one that gives back what it is sent; any other is given up, after a
+    /// while: one that sends and hears nothing, never sends, gives back something else, or never
+    /// runs dry.
+    fn a_port_that_does_not_loop_is_given_up() {
+        let line = Cell::new(None);
+        let echoes = hears_itself(
+            &mut |byte| {
+                line.set(Some(byte));
+                true
+            },
+            &mut || line.take(),
+        );
+        check!(echoes, "a port that loops is taken for none");
+        check!(!hears_itself(&mut |_| true, &mut || None), "hears nothing");
+        check!(!hears_itself(&mut |_| false, &mut || None), "sends nothing");
+        check!(!hears_itself(&mut |_| true, &mut || Some(0xff)), "hears something else");
+    }
+
+    /// A keyboard controller is given its time, and no more.
+    fn a_controller_that_is_stuck_is_given_up() {
+        const BUSY: u8 = 1 << 1;
+        let left = Cell::new(40_u32);
+        let slow = has_room(&mut || {
+            left.set(left.get().saturating_sub(1));
+            if left.get() == 0 { 0 } else { BUSY }
+        });
+        check!(slow, "a slow controller was given up");
+        check_eq!(left.get(), 0);
+        check!(!has_room(&mut || BUSY), "a stuck controller has room");
     }
 
     /// Bars never lie: empty for nothing, full only for all, something for a little.

@@ -39,8 +39,13 @@ pub(crate) fn each_policy<M: Machine>(
     env.same_as(&before)
 }
 
+/// Audits the machine, where there is memory for it: in the middle of a case that has taken all,
+/// a large machine has none for the bitmap. The audit behind the last suite always is.
 fn audited<M: Machine>(env: &Env<'_, M>, when: &str) -> Outcome {
-    let report = vmemmap_audit::run(env)?;
+    let report = match vmemmap_audit::run(env) {
+        Err(Stop::Skipped(_)) => return Ok(()),
+        report => report?,
+    };
     check!(report.is_ok(), "{when}: {report}");
     Ok(())
 }

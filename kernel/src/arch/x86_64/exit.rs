@@ -3,11 +3,11 @@
 
 use qemu_exit::{QEMUExit, X86};
 use x86_64::VirtAddr;
-use x86_64::instructions::port::Port;
 use x86_64::instructions::tables::lidt;
 use x86_64::structures::DescriptorTablePointer;
 
 use super::{cpu, irq, tsc};
+use crate::drivers::keyboard;
 
 /// What the run came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,12 +24,11 @@ const DEBUG_EXIT_PORT: u16 = 0xf4;
 /// Starts the machine again: by the keyboard controller, as PCs have done it for ever,
 /// else by a fault that cannot be delivered.
 pub(crate) fn reboot() -> ! {
-    const CONTROLLER: u16 = 0x64;
     const PULSE_RESET: u8 = 0xfe;
     let _ = irq::save();
-    // SAFETY: the port is the keyboard controller's, or nobody's; the command pulses the
-    // processor's reset line (H-1).
-    unsafe { Port::new(CONTROLLER).write(PULSE_RESET) };
+    irq::drain_write_combining();
+    // The command pulses the processor's reset line.
+    keyboard::command(PULSE_RESET);
     tsc::wait_until(RESET_MICROS, &|| false);
     let none = DescriptorTablePointer {
         limit: 0,

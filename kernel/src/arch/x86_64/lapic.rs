@@ -245,6 +245,7 @@ pub(crate) fn sleep() {
     debug_assert!(irq::are_on(), "nothing would wake this CPU");
     let _ = irq::save();
     write(TIMER_INITIAL, TICKS);
+    irq::drain_write_combining();
     x86_64::instructions::interrupts::enable_and_hlt();
     write(LVT_TIMER, MASKED);
 }
