@@ -62,6 +62,17 @@ pub const fn low_watermark(free: u64) -> u64 {
     (if kib > 262_144 { 262_144 } else { kib }) / 4
 }
 
+/// What came of [`Nodes::set_broken`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Broken {
+    /// The frame was free, and is out of the allocator.
+    WasFree,
+    /// It is marked, and stays out when its owner gives it back.
+    InUse,
+    /// It is part of a compound page: nothing was done.
+    Not,
+}
+
 /// All nodes. A node without memory is online and simply empty.
 #[derive(Debug)]
 #[doc(alias = "node_data")]
@@ -200,7 +211,7 @@ impl Nodes {
         if broken {
             buddy.free_sound(m, block, order);
         } else {
-            buddy.free(m, block, order);
+            buddy.free_whole(m, block, order);
         }
     }
 
@@ -244,6 +255,25 @@ impl Nodes {
     /// [`Buddy::take_off`] on the node of `pfn`, which has a struct page.
     pub fn take_off<M: Machine>(&self, m: &M, pfn: Pfn) -> bool {
         self.owner(m, pfn).buddy.lock(m).take_off(m, pfn)
+    }
+
+    /// Takes the broken frame `pfn`, which has a struct page, out of its node's allocator; or
+    /// marks it, if the kernel itself has it. `is_huge`, asked under the node's lock, is
+    /// whether it is part of a huge page: nothing is done then.
+    pub fn set_broken<M: Machine>(
+        &self,
+        m: &M,
+        pfn: Pfn,
+        is_huge: impl FnOnce() -> bool,
+    ) -> Broken {
+        let mut buddy = self.owner(m, pfn).buddy.lock(m);
+        if buddy.take_off(m, pfn) {
+            Broken::WasFree
+        } else if !is_huge() && buddy.mark_in_use(m, pfn) {
+            Broken::InUse
+        } else {
+            Broken::Not
+        }
     }
 
     /// [`Buddy::put_back`] on the node of `pfn`.

@@ -131,9 +131,20 @@ pub fn free_page<M: Machine>(env: &Env<'_, M>) -> Outcome {
         env.same_as(&before)?;
     }
     let used = env.block(Order::PAGE)?;
-    let busy = env.mm.memory_failure(env.m, used);
+    for mended in [true, false] {
+        let handled = env.mm.memory_failure(env.m, used);
+        check_eq!(handled, Ok(Handled::Ignored), "a page of the kernel");
+        let again = env.mm.memory_failure(env.m, used);
+        check_eq!(again, Err(PoisonError::AlreadyPoisoned(used)));
+        audited(env, "in use")?;
+        if mended {
+            unpoison(env, used)?;
+        }
+    }
     env.free(used, Order::PAGE);
-    check_eq!(busy, Err(PoisonError::Busy(used)), "a page of the kernel");
+    audited(env, "given back")?;
+    nobody_gets(env, used)?;
+    unpoison(env, used)?;
     let beyond = Pfn::new(1 << 38);
     let none = env.mm.memory_failure(env.m, beyond);
     check_eq!(none, Err(PoisonError::NoRam(beyond)));

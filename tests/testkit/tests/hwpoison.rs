@@ -4,11 +4,13 @@
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use mm::addr::{Order, Pfn};
+use mm::addr::{NodeId, Order, Pfn};
+use mm::frames::{FrameSource, Placement};
 use mm::hugetlb::{Hstate, MapFlags, ReadError, Slot};
 use mm::hwpoison::{Handled, PoisonError, PoisonPolicy};
-use mm::machine::FailPoint;
+use mm::machine::{FailPoint, Machine};
 use mm::page::{Flags, Page};
+use mm::paging;
 use mm::vmemmap::HvoError;
 use suites::{Held, Random};
 use testkit::{EmulatedMachine, Injection, Sabotage, World};
@@ -516,4 +518,73 @@ fn frame_of_a_lost_folio_is_busy() {
     bed.put(Order::PMD, head);
     assert_eq!(bed.w.mm.unpoison_memory(m, bad), Ok(()));
     bed.w.check();
+}
+
+/// Frames that the kernel itself has break: of every kind, before what they hold is folded,
+/// unfolded, split or given back. They are marked, go on being used, and never are free again.
+#[test]
+fn frames_of_the_kernel_stay_out() {
+    let bed = Bed::new(512, PoisonPolicy::List);
+    let (m, mm, memmap) = (&bed.w.m, &bed.w.mm, bed.w.memmap());
+    let owned = bed.owned();
+    let frame_of = |page: Page| paging::translate(m, m.root(), page.address()).expect("mapped");
+    let breaks = |pfn: Pfn| {
+        assert_eq!(bed.fail(pfn), Ok(Handled::Ignored), "{pfn:?}");
+        assert_eq!(bed.fail(pfn), Err(PoisonError::AlreadyPoisoned(pfn)));
+        assert!(bed.is_broken(pfn));
+        bed.w.check();
+    };
+    // Free, so that the whole node is in blocks; and what never falls free.
+    let root = m.root();
+    breaks(root);
+    // A block of the kernel's, by its middle; and single frames of a run.
+    let order = Order::of(4);
+    let block = mm.nodes.alloc(m, order, placement()).expect("memory");
+    breaks(block.offset(7));
+    let run = mm.nodes.alloc(m, order, placement()).expect("memory");
+    mm.nodes.split(m, run, order);
+    breaks(run);
+    breaks(run.offset(9));
+    // A frame of memmap from boot, of tails, that a fold lets go; then the head's new frame and
+    // the table that took the leaf's place; then a frame of memmap that an unfold brought back.
+    let (head, first) = bed.taken(Order::PMD);
+    bed.put(Order::PMD, head);
+    bed.shrink(Order::PMD, 1);
+    let memmap_frame = frame_of(memmap.page(first.offset(300))).pfn();
+    breaks(memmap_frame);
+    let (head, again) = bed.taken(Order::PMD);
+    assert_eq!(again, first, "the same block");
+    let head_frame = frame_of(head).pfn();
+    breaks(head_frame);
+    bed.put(Order::PMD, head);
+    assert_eq!(bed.shrink(Order::PMD, 1), 1);
+    mm.nodes.free(m, block, order);
+    mm.nodes.free_pages(m, run, order.pages());
+    bed.w.check();
+
+    let broken = [
+        root,
+        block.offset(7),
+        run,
+        run.offset(9),
+        memmap_frame,
+        head_frame,
+    ];
+    assert_eq!(mm.hwpoison.known(), broken.len() as u64);
+    let held = bed.scarce(0);
+    let got = |pfn: &Pfn| held.iter().any(|(b, order)| b.block(*order).contains(*pfn));
+    assert_eq!(broken.iter().find(|pfn| got(pfn)), None, "handed out");
+    bed.end_of_scarcity(held);
+    for pfn in broken {
+        assert!(bed.is_broken(pfn), "{pfn:?} forgotten");
+        assert_eq!(mm.unpoison_memory(m, pfn), Ok(()));
+        bed.w.check();
+    }
+    // Whoever had none of them before has none now: only the root is still in use.
+    assert_eq!(mm.hwpoison.pages(), 0);
+    assert_eq!(bed.owned(), owned, "frames lost or won");
+}
+
+fn placement() -> Placement {
+    Placement::Only(NodeId::ZERO)
 }

@@ -15,6 +15,8 @@ pub(super) const RECORD_BYTES: u64 = if cfg!(page_size = "64") { 0x40 } else { 0
 /// Frames that a section's struct pages fill.
 pub(super) const SECTION_FRAMES: u64 = SECTION_PAGES * RECORD_BYTES / 0x1000;
 
+/// In the fifth word of the first page of an allocated block, beside its order.
+const ALLOCATED: u64 = 0xa110_c000_0000_0000;
 /// First page of a free block, as a page type.
 pub(super) const TYPE_FREE: u32 = 0xf000_0000;
 /// Page table, as a page type.
@@ -134,6 +136,7 @@ pub(super) struct Record {
     pub(super) info: u64,
     /// The sixth word: a free block's order, or a folio's in its first tail.
     pub(super) private: u64,
+    index: u64,
     counts: u64,
 }
 
@@ -143,12 +146,18 @@ impl Record {
             flags: word(0),
             info: word(1),
             private: word(5),
+            index: word(4),
             counts: word(6),
         }
     }
 
     pub(super) const fn reserved(&self) -> bool {
         self.flags & 0b0001 != 0
+    }
+
+    /// An allocated block starts here.
+    pub(super) const fn allocated(&self) -> bool {
+        self.index & ALLOCATED == ALLOCATED
     }
 
     pub(super) const fn head(&self) -> bool {

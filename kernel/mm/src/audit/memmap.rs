@@ -253,7 +253,10 @@ impl<'w, 'a, M: Machine, R: Iterator<Item = RamRange> + Clone> Walk<'w, 'a, M, R
         }
         if record.poisoned() {
             self.audit.report.poisoned += 1;
-            self.audit.claim(pfn, at);
+            // One in use is claimed by who has it.
+            if !record.reserved() && !record.allocated() {
+                self.audit.claim(pfn, at);
+            }
         }
         if !record.reserved() && !self.is_ram(pfn) {
             self.audit.report.find(Check::HoleNotReserved, at, 1, 0);

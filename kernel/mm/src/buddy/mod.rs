@@ -96,6 +96,8 @@ pub struct Buddy {
     #[doc(alias = "free_area")]
     free: [PageList; Order::COUNT],
     free_pages: u64,
+    /// Frames in use that are marked broken: kept when they are freed.
+    broken_in_use: u64,
 }
 
 impl Buddy {
@@ -107,6 +109,7 @@ impl Buddy {
             memmap,
             free: [const { PageList::new() }; Order::COUNT],
             free_pages: 0,
+            broken_in_use: 0,
         }
     }
 
@@ -170,27 +173,45 @@ impl Buddy {
         Some(block)
     }
 
-    /// Takes back the block of `order` at `block`.
+    /// Takes back the block of `order` at `block`, all but what is marked broken.
     ///
     /// # Panics
     /// By name, if the block is free already, was allocated with another order,
     /// never came from an allocator, or its struct pages are not clean.
     #[doc(alias = "__free_one_page")]
     pub fn free<M: Machine>(&mut self, m: &M, block: Pfn, order: Order) {
+        if self.broken_in_use == 0 {
+            return self.free_whole(m, block, order);
+        }
+        let freed = self.free_sound(m, block, order);
+        self.broken_in_use -= order.pages() - freed;
+    }
+
+    /// [`Buddy::free`] of a block in which nothing is marked broken.
+    ///
+    /// # Panics
+    /// As that does.
+    pub fn free_whole<M: Machine>(&mut self, m: &M, block: Pfn, order: Order) {
         self.take_mark(m, block, order);
         self.insert_merged(m, block, order);
     }
 
     /// Takes back the frames of `range`, each an allocation of order 0, in the
-    /// largest blocks that they form, up to the first that another node owns. The
-    /// first is this node's. Returns how many were taken.
+    /// largest blocks that they form, up to the first that another node owns or that is
+    /// marked broken. The first is this node's; if it is broken it alone is taken, and kept.
+    /// Returns how many were taken.
     ///
     /// # Panics
     /// As [`Buddy::free`] does.
     pub fn free_run<M: Machine>(&mut self, m: &M, range: PfnRange) -> u64 {
         let own = Flags::empty().with_node(self.node);
+        let is_broken = |flags: Flags| flags.contains(Flags::HWPOISON);
+        if is_broken(self.memmap.page(range.start).flags(m)) {
+            self.free(m, range.start, Order::PAGE);
+            return 1;
+        }
         let single = page::allocated_mark(Order::PAGE);
-        let foreign = range.iter().find(|&pfn| {
+        let end = range.iter().find(|&pfn| {
             let page = self.memmap.page(pfn);
             let flags = page.flags(m);
             // One look settles the usual case; the rest is for `take_mark` to name.
@@ -199,13 +220,13 @@ impl Buddy {
                 page.set_index(m, 0);
                 return false;
             }
-            if flags.node() != self.node && pfn != range.start {
+            if (flags.node() != self.node || is_broken(flags)) && pfn != range.start {
                 return true;
             }
             self.take_mark(m, pfn, Order::PAGE);
             false
         });
-        let run = PfnRange::new(range.start, foreign.unwrap_or(range.end));
+        let run = PfnRange::new(range.start, end.unwrap_or(range.end));
         for (block, order) in run.blocks(Order::MAX) {
             self.insert_merged(m, block, order);
         }
@@ -265,9 +286,19 @@ impl Buddy {
 
     /// The free block that `pfn` lies in, if any.
     fn free_block_around<M: Machine>(&self, m: &M, pfn: Pfn) -> Option<(Pfn, Order)> {
+        self.block_around(m, pfn, free_order)
+    }
+
+    /// The block that `pfn` lies in, if `order_of` says of a first page that one does.
+    fn block_around<M: Machine>(
+        &self,
+        m: &M,
+        pfn: Pfn,
+        order_of: fn(&M, Page) -> Option<Order>,
+    ) -> Option<(Pfn, Order)> {
         Order::range_inclusive(Order::PAGE, Order::MAX).find_map(|order| {
             let block = pfn.align_down(order);
-            let around = free_order(m, self.populated(m, block, pfn)?)?;
+            let around = order_of(m, self.populated(m, block, pfn)?)?;
             (around >= order).then_some((block, around))
         })
     }

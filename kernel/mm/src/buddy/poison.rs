@@ -1,12 +1,14 @@
 //! Broken frames: out of the allocator, and back when they turn out to be whole.
 //!
 //! A broken frame has [`Flags::HWPOISON`] and no mark of an allocation, so that no free
-//! block ever takes it in and nobody can free it by mistake (INV-5).
+//! block ever takes it in and nobody can free it by mistake (INV-5). One that breaks while
+//! the kernel itself has it is marked at once, keeps its owner, and stays out when that
+//! gives it back.
 
 use super::Buddy;
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::machine::Machine;
-use crate::page::{Flags, PageType, assert_unused};
+use crate::page::{Flags, PageType, allocated_order, assert_unused};
 
 impl Buddy {
     /// Takes the free frame `pfn` out for good and marks it broken; what is left of its
@@ -36,8 +38,22 @@ impl Buddy {
         true
     }
 
+    /// Marks the frame `pfn` broken, which is neither free nor part of a huge page: it stays
+    /// with its owner, and out of use when that frees it. Whether it was marked; a page of
+    /// what is compound is not, since its struct page may be shared at any time.
+    #[doc(alias = "SetPageHWPoison")]
+    pub fn mark_in_use<M: Machine>(&mut self, m: &M, pfn: Pfn) -> bool {
+        let page = self.memmap.page(pfn);
+        if page.is_head(m) || page.is_tail(m) {
+            return false;
+        }
+        page.change_flag(m, Flags::HWPOISON, true);
+        self.broken_in_use += 1;
+        true
+    }
+
     /// Takes a frame in that was broken and is not: the way back from
-    /// [`Buddy::take_off`].
+    /// [`Buddy::take_off`] and, if its owner still has it, from [`Buddy::mark_in_use`].
     ///
     /// # Panics
     /// If the frame is not marked broken, or, in checked builds, in use.
@@ -49,6 +65,11 @@ impl Buddy {
             "BUG: {pfn:?} is put back but is not marked broken"
         );
         page.change_flag(m, Flags::HWPOISON, false);
+        let reserved = page.flags(m).contains(Flags::RESERVED);
+        if reserved || self.block_around(m, pfn, allocated_order).is_some() {
+            self.broken_in_use -= 1;
+            return;
+        }
         assert_unused(m, page, Order::PAGE);
         self.insert_merged(m, pfn, Order::PAGE);
     }

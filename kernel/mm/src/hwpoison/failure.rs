@@ -4,6 +4,7 @@ use super::{Backing, Handled, HwPoison, PoisonError, PoisonPolicy, mark, online_
 use crate::addr::Pfn;
 use crate::hugetlb::{Held, Hold, HugeTlb};
 use crate::machine::{Level, Machine};
+use crate::node::Broken;
 use crate::page::Page;
 use crate::vmemmap;
 use core::sync::atomic::Ordering;
@@ -16,8 +17,8 @@ impl HwPoison {
     ///
     /// # Errors
     /// [`PoisonError::NoRam`], [`PoisonError::AlreadyPoisoned`], or
-    /// [`PoisonError::Busy`] for a frame that is neither free nor part of a huge page (the
-    /// kernel's own), or changes hands all the time. Nothing has changed then.
+    /// [`PoisonError::Busy`] for a frame of a compound page that is no huge page, or one that
+    /// changes hands all the time. Nothing has changed then.
     pub fn memory_failure<M: Machine>(
         &self,
         m: &M,
@@ -40,19 +41,20 @@ impl HwPoison {
             return Err(PoisonError::AlreadyPoisoned(pfn));
         }
         let Some((what, handled)) = self.take_away(m, hugetlb, backing, pfn) else {
-            report("kernel page", "Ignored");
+            report("compound page", "Failed");
             return Err(PoisonError::Busy(pfn));
         };
         let result = match handled {
             Handled::Delayed => "Delayed",
+            Handled::Ignored => "Ignored",
             _ => "Recovered",
         };
         report(what, result);
         Ok(handled)
     }
 
-    /// What the frame was part of, and what has become of it; `None` if it is the kernel's
-    /// own. A frame that changes hands between the looks is looked at again.
+    /// What the frame was part of, and what has become of it; `None` if it could not be
+    /// marked. A frame that changes hands between the looks is looked at again.
     fn take_away<M: Machine>(
         &self,
         m: &M,
@@ -60,17 +62,23 @@ impl HwPoison {
         backing: Backing<'_>,
         pfn: Pfn,
     ) -> Option<(&'static str, Handled)> {
+        let memmap = backing.vmemmap.memmap();
         for _ in 0..TRIES {
-            match hugetlb.hold(m, backing.vmemmap.memmap(), pfn) {
+            match hugetlb.hold(m, memmap, pfn) {
                 Hold::Folio(held) => {
                     let handled = self.huge_page_failure(m, hugetlb, backing, held, pfn);
                     return Some(("huge page", handled));
                 }
-                Hold::NoHugePage if backing.nodes.take_off(m, pfn) => {
+                Hold::NoHugePage => {
+                    let is_huge = || hugetlb.folio_of(m, memmap, pfn).is_some();
+                    let done = match backing.nodes.set_broken(m, pfn, is_huge) {
+                        Broken::WasFree => ("free buddy page", Handled::Recovered),
+                        Broken::InUse => ("kernel page", Handled::Ignored),
+                        Broken::Not => continue,
+                    };
                     self.count_known(true);
-                    return Some(("free buddy page", Handled::Recovered));
+                    return Some(done);
                 }
-                Hold::NoHugePage => {}
                 Hold::Moving => return None,
             }
         }

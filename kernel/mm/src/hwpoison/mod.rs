@@ -2,7 +2,9 @@
 //!
 //! A free frame leaves the buddy allocator. A free huge page is dissolved: its memmap is
 //! unfolded, the broken frame stays out, the others become free. A huge page in use stays
-//! with its users, who cannot read the broken page, and goes when the last one puts it.
+//! with its users, who cannot read the broken page, and goes when the last one puts it. A
+//! frame of the kernel's own (memmap, table, heap, boot image) is marked and goes on being
+//! used, since there is no way to move it; it stays out when it is given back.
 //!
 //! The struct page of a folded tail cannot be written. Which frame of a folio is broken is
 //! therefore kept in one of two ways ([`PoisonPolicy`]).
@@ -42,6 +44,10 @@ pub enum Handled {
     /// memory let it.
     #[doc(alias = "MF_DELAYED")]
     Delayed,
+    /// The kernel itself has it, and goes on using it. It is marked, and never used again
+    /// once it has been given back.
+    #[doc(alias = "MF_IGNORED")]
+    Ignored,
     /// It was known before. Only for soft offlining, to which that is no error.
     Already,
 }

@@ -147,7 +147,7 @@ impl Gather {
         while let Some(page) = self.tables.pop(m) {
             vmemmap.ledger.count_tables(1, false);
             page.set_private(m, 0);
-            page.set_flags(m, page.flags(m).without(Flags::RESERVED));
+            page.change_flag(m, Flags::RESERVED, false);
             page.set_page_type(m, PageType::NONE);
             frames.free(m, memmap.pfn(page), Order::PAGE);
         }
@@ -160,9 +160,9 @@ impl Vmemmap {
         let mut boot = 0;
         for n in 0..run.pages {
             let page = self.memmap.page(run.first.offset(n));
-            let flags = page.flags(m);
-            if flags.contains(Flags::RESERVED) {
-                page.set_flags(m, flags.without(Flags::RESERVED));
+            if page.flags(m).contains(Flags::RESERVED) {
+                // Another CPU may mark the frame broken at this moment.
+                page.change_flag(m, Flags::RESERVED, false);
                 boot += 1;
             }
             page.set_page_type(m, PageType::NONE);

@@ -2,7 +2,7 @@
 //! (`Documentation/mm/hwpoison.rst`), by frame number.
 
 use mm::addr::{PAGE_SHIFT, Pfn};
-use mm::hwpoison::{PoisonError, PoisonPolicy};
+use mm::hwpoison::{Handled, PoisonError, PoisonPolicy};
 use shell::{Errno, Files, kstrtoul, sysctl_ulong};
 
 use crate::metal::Metal;
@@ -34,8 +34,11 @@ fn frame(text: &str) -> Result<Pfn, Errno> {
 }
 
 fn hard_offline(pfn: Pfn) -> Result<(), Errno> {
-    MM.memory_failure(&Metal, pfn).map_err(errno)?;
-    Ok(())
+    match MM.memory_failure(&Metal, pfn).map_err(errno)? {
+        // Marked; but its owner goes on using it.
+        Handled::Ignored => Err(Errno::EBUSY),
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn add_to(files: &mut Files<'static>) {
