@@ -172,6 +172,10 @@ impl Machine for Metal {
         cpu::features().gbpages
     }
 
+    fn page_size_may_change(&self) -> bool {
+        !cpu::features().tlb_multi_match
+    }
+
     #[inline]
     fn flush_page_local(&self, at: VirtAddr) {
         percpu::count(&percpu::this().flushed_pages);

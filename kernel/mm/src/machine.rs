@@ -219,6 +219,13 @@ pub trait Machine: Sync {
     #[doc(alias = "pdpe1gb")]
     fn has_gbpages(&self) -> bool;
 
+    /// Whether the size of a page may change while CPUs use the mapping. Where it may
+    /// not, the memmap is mapped by 4 KiB pages and stays so.
+    #[doc(alias = "X86_BUG_AMD_TLB_MMATCH")]
+    fn page_size_may_change(&self) -> bool {
+        true
+    }
+
     /// Drops this CPU's translation of the page at `at`, global or not.
     #[doc(alias = "invlpg")]
     fn flush_page_local(&self, at: VirtAddr);

@@ -67,6 +67,8 @@ pub struct EmulatedMachine {
     memory: Memory,
     cpus: Box<[Cpu]>,
     gbpages: bool,
+    multi_hit: bool,
+    hides_multi_hit: bool,
     phys_bits: u32,
     eviction: Option<(f64, Mutex<fastrand::Rng>)>,
     jitter: f64,

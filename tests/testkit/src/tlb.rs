@@ -26,6 +26,11 @@ pub(crate) struct Translation {
 }
 
 impl Translation {
+    /// Bytes of the page that it is for.
+    pub(crate) fn bytes(&self) -> u64 {
+        1 << SIZES[self.size]
+    }
+
     /// Where `at`, which it covers, lies.
     pub(crate) fn physical(&self, at: VirtAddr) -> PhysAddr {
         self.block

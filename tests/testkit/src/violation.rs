@@ -75,6 +75,15 @@ pub enum Violation {
         /// The offending bits.
         bits: u64,
     },
+    /// Machine check: two translations of different size for one address.
+    MultiHit {
+        /// The address.
+        at: VirtAddr,
+        /// Bytes of the page that is cached.
+        cached: u64,
+        /// Bytes of the page that the tables have.
+        mapped: u64,
+    },
     /// CPUs were waited for with interrupts off: two that do so at once never
     /// come back.
     WaitWithInterruptsOff {
@@ -129,6 +138,10 @@ impl fmt::Display for Violation {
             } => write!(
                 f,
                 "reserved bits {bits:#x} are set in the level-{level} entry {raw:#x} at {entry:?}"
+            ),
+            Self::MultiHit { at, cached, mapped } => write!(
+                f,
+                "machine check: {at:?} is cached in a page of {cached:#x} bytes and mapped by one of {mapped:#x}"
             ),
             Self::WaitWithInterruptsOff { cpu } => {
                 write!(f, "CPU {cpu} waits for other CPUs with interrupts off")

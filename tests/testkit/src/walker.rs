@@ -46,6 +46,8 @@ pub(crate) struct Walker<'a> {
     pub(crate) root: Pfn,
     pub(crate) phys_bits: u32,
     pub(crate) gbpages: bool,
+    /// Two sizes for one address are a machine check.
+    pub(crate) multi_hit: bool,
     /// CR0.WP: supervisor writes respect read-only pages.
     pub(crate) write_protect: bool,
 }
@@ -60,6 +62,7 @@ impl Walker<'_> {
         write: bool,
     ) -> Result<Translation, Trouble> {
         if let Some(cached) = tlb.lookup(at) {
+            self.check_size(cached, at)?;
             if write && self.forbids_write(cached) {
                 // A fault drops what was cached for its address (SDM 4.10.4.1).
                 tlb.flush_page(at);
@@ -83,6 +86,24 @@ impl Walker<'_> {
         };
         tlb.insert(at, translation);
         Ok(translation)
+    }
+
+    /// Catches an address that the tables map by a page of another size than is cached: the
+    /// processor may load that translation, too, at any time before the flush.
+    fn check_size(&self, cached: Translation, at: VirtAddr) -> Result<(), Trouble> {
+        if !self.multi_hit {
+            return Ok(());
+        }
+        match self.walk(&mut Tlb::default(), at, false) {
+            Ok((mapped, _)) if mapped.size != cached.size => Err(Violation::MultiHit {
+                at,
+                cached: cached.bytes(),
+                mapped: mapped.bytes(),
+            }
+            .into()),
+            Ok(_) | Err(Trouble::Fault(_)) => Ok(()),
+            Err(caught) => Err(caught),
+        }
     }
 
     fn forbids_write(&self, translation: Translation) -> bool {

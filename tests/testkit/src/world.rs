@@ -73,6 +73,13 @@ impl WorldBuilder {
         self
     }
 
+    /// See [`Builder::multi_hit`].
+    #[must_use]
+    pub fn multi_hit(mut self, hidden: bool) -> Self {
+        self.machine = self.machine.multi_hit(hidden);
+        self
+    }
+
     /// Does not watch freed frames: nothing bites but stale data itself.
     #[must_use]
     pub fn blind(mut self) -> Self {

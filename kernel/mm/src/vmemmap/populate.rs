@@ -24,7 +24,8 @@ impl Vmemmap {
     /// Maps and fills the struct pages of every 128 MiB section that has RAM.
     /// `ram` is sorted and free of overlaps. A section's struct pages lie in RAM of
     /// the section's own node, under one 2 MiB leaf; where no such block is to be
-    /// had, or they are no 2 MiB, in 4 KiB pages from wherever.
+    /// had, they are no 2 MiB, or a leaf could not be replaced later, in 4 KiB pages
+    /// from wherever.
     ///
     /// Frames in a populated section that are no RAM become reserved pages. Blocks that
     /// were set aside get folded struct pages; one for which that fails is given back.
@@ -87,6 +88,7 @@ impl Vmemmap {
         let root = m.root();
         let mut table = || frames.alloc(m, Order::PAGE, Placement::Prefer(node));
         if SECTION_FRAMES == ENTRIES
+            && m.page_size_may_change()
             && let Some(block) = frames.alloc(m, Order::PMD, Placement::Only(node))
         {
             return paging::map(m, root, at, block, Level::Pmd, PteFlags::KERNEL, &mut table);

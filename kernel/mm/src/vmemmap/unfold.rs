@@ -13,7 +13,7 @@
 use super::gather::{Gather, Run};
 use super::slot::{Slot, slots};
 use super::{HvoError, Vmemmap, is_optimized};
-use crate::addr::{NodeId, Order, Pfn, PhysAddr, VirtRange};
+use crate::addr::{ENTRIES, NodeId, Order, Pfn, PhysAddr, VirtRange};
 use crate::frames::{FrameSource, Placement};
 use crate::machine::Machine;
 use crate::page::{
@@ -191,7 +191,9 @@ impl Vmemmap {
         };
         let mut missing = pages;
         let mut rest = slots(folded.range);
-        while missing > 0 {
+        // A whole slot becomes a leaf, where that may be.
+        let contiguous = per_slot < ENTRIES || m.page_size_may_change();
+        while contiguous && missing > 0 {
             let Some(block) = frames.alloc(m, block_order, Placement::Prefer(node)) else {
                 break;
             };

@@ -42,6 +42,10 @@ pub(crate) struct Features {
     /// Machine checks can be switched on, and there are banks that say what they are about.
     #[doc(alias = "X86_FEATURE_MCA")]
     pub(crate) mca: bool,
+    /// Erratum 383 (AMD 41322, Revision Guide for Family 10h Processors): two sizes of one
+    /// address in the TLB are a machine check, so a page's size changes only while the entry
+    /// is not present. All of family 10h is taken to have it.
+    pub(crate) tlb_multi_match: bool,
     /// AMD's, or Hygon's, of family 15 or later: it has their MSRs.
     pub(crate) amd: bool,
     /// Registers of the local APIC are MSRs, and that is how they are used.
@@ -116,6 +120,10 @@ pub(crate) fn features() -> &'static Features {
             pat: basic.as_ref().is_some_and(|f| f.has_pat()),
             mtrr: basic.as_ref().is_some_and(|f| f.has_mtrr()),
             mca: basic.as_ref().is_some_and(|f| f.has_mce() && f.has_mca()),
+            tlb_multi_match: basic.as_ref().is_some_and(|f| f.family_id() == 0x10)
+                && id
+                    .get_vendor_info()
+                    .is_some_and(|v| v.as_str() == "AuthenticAMD"),
             amd: basic.as_ref().is_some_and(|f| f.family_id() >= 15)
                 && id
                     .get_vendor_info()
@@ -239,4 +247,7 @@ pub(crate) fn report() {
         mark(f.gbpages),
         f.phys_bits
     );
+    if f.tlb_multi_match {
+        log!("vmemmap: mapped by 4 KiB pages, since this processor has AMD's erratum 383");
+    }
 }

@@ -18,6 +18,8 @@ pub struct Builder {
     ram: Vec<PfnRange>,
     cpus: usize,
     gbpages: bool,
+    multi_hit: bool,
+    hides_multi_hit: bool,
     phys_bits: u32,
     eviction: Option<(f64, u64)>,
     jitter: f64,
@@ -29,6 +31,8 @@ impl Builder {
             ram: Vec::new(),
             cpus: 1,
             gbpages: true,
+            multi_hit: false,
+            hides_multi_hit: false,
             phys_bits: 46,
             eviction: None,
             jitter: 0.0,
@@ -54,6 +58,16 @@ impl Builder {
     #[must_use]
     pub fn gbpages(mut self, yes: bool) -> Self {
         self.gbpages = yes;
+        self
+    }
+
+    /// Makes it a machine check to use an address that is cached as part of a page of one size
+    /// and mapped by one of another (erratum 383 of AMD's family 10h). With `hidden` the
+    /// machine says that sizes may change all the same.
+    #[must_use]
+    pub fn multi_hit(mut self, hidden: bool) -> Self {
+        self.multi_hit = true;
+        self.hides_multi_hit = hidden;
         self
     }
 
@@ -103,6 +117,8 @@ impl Builder {
             memory: Memory::new(self.ram),
             cpus: std::iter::repeat_with(cpu).take(self.cpus).collect(),
             gbpages: self.gbpages,
+            multi_hit: self.multi_hit,
+            hides_multi_hit: self.hides_multi_hit,
             phys_bits: self.phys_bits,
             eviction: self
                 .eviction

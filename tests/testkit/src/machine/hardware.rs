@@ -39,6 +39,7 @@ impl EmulatedMachine {
             root: self.root(),
             phys_bits: self.phys_bits,
             gbpages: self.gbpages,
+            multi_hit: self.multi_hit,
             write_protect: cpu.write_protect.load(Ordering::Relaxed),
         }
     }
@@ -447,6 +448,10 @@ impl Machine for EmulatedMachine {
 
     fn has_gbpages(&self) -> bool {
         self.gbpages
+    }
+
+    fn page_size_may_change(&self) -> bool {
+        !self.multi_hit || self.hides_multi_hit
     }
 
     fn flush_page_local(&self, at: VirtAddr) {

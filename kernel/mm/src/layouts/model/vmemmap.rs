@@ -50,7 +50,7 @@ impl Vmemmap {
         ledger: &mut Ledger,
     ) -> Result<u64, LayoutError> {
         let place = Placement::Prefer(spec.node);
-        let large = (at.is_aligned(PMD_SIZE) && left >= PMD_SIZE)
+        let large = (at.is_aligned(PMD_SIZE) && left >= PMD_SIZE && m.page_size_may_change())
             .then(|| frames.alloc(m, Order::PMD, place))
             .flatten();
         let (block, level, order) = match large {
