@@ -73,7 +73,7 @@ unsafe impl GlobalAlloc for IrqHeap {
         irq::restore(irq);
         match found {
             Ok(found) => found.as_ptr(),
-            Err(()) => block(layout).unwrap_or(core::ptr::null_mut()),
+            Err(()) => block(layout).unwrap_or_default(),
         }
     }
 
