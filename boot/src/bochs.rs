@@ -36,10 +36,11 @@ const MAX_CPUS: u32 = 8;
 const CYLINDER: u64 = 16 * 63 * 512;
 
 /// What only QEMU has, as the option that asks for it, and whether `machine` does.
-fn only_qemu(machine: &Machine) -> [(&'static str, bool); 7] {
+fn only_qemu(machine: &Machine) -> [(&'static str, bool); 8] {
     [
         ("--uefi", machine.firmware == Firmware::Uefi),
         ("--nodes of more than 1", machine.nodes > 1),
+        ("--numa", !machine.shape.0.is_empty()),
         ("--icount", machine.icount),
         ("--gdb", machine.gdb),
         ("--screenshot", machine.qmp.is_some()),

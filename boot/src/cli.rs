@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::artifact::{Firmware, Profile};
 use crate::error::STATUSES;
+use crate::machine::NumaShape;
 use crate::size::Size;
 
 /// Build the Tailfold kernel and boot it in QEMU.
@@ -110,6 +111,9 @@ pub struct MachineOptions {
     /// NUMA nodes, which share RAM and processors evenly; 2 if not given, for `bench` 1
     #[arg(long, value_name = "N")]
     pub nodes: Option<u32>,
+    /// NUMA nodes that are no even shares, as cpus=0/memory=512M,cpus=1-2/memory=1G: node by node
+    #[arg(long, value_name = "SHAPE", conflicts_with_all = ["nodes", "memory"])]
+    pub numa: Option<NumaShape>,
     /// QEMU's processor, with properties; qemu64 has no 1 GiB pages
     #[arg(long, value_name = "MODEL", default_value = "max")]
     pub cpu: String,

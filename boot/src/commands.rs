@@ -265,6 +265,7 @@ fn in_bochs(
     let mut machine = Machine::new(PathBuf::new(), firmware);
     machine.memory = options.memory.unwrap_or(bochs::MAX_MEMORY);
     machine.nodes = options.nodes.unwrap_or(1);
+    machine.shape = options.numa.clone().unwrap_or_default();
     machine.smp = options.smp;
     machine.cpu.clone_from(&options.cpu);
     machine.icount = options.icount;
@@ -478,6 +479,7 @@ fn prepare(
     }
     machine.memory = options.memory.unwrap_or(memory);
     machine.nodes = options.nodes.unwrap_or(nodes);
+    machine.shape = options.numa.clone().unwrap_or_default();
     machine.smp = options.smp;
     machine.cpu.clone_from(&options.cpu);
     machine.icount = options.icount;

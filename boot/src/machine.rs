@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use crate::accel::Accelerator;
 use crate::artifact::Firmware;
@@ -44,6 +45,52 @@ pub struct DirectBoot {
     pub command_line: String,
 }
 
+/// A NUMA node that is not an even share.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct NumaNode {
+    /// Its RAM; none for a node with processors only.
+    pub memory: Option<Size>,
+    /// Its first and last processor, by number; none for a node with memory only.
+    pub cpus: Option<(u32, u32)>,
+}
+
+/// Nodes that are no even shares, as `cpus=0/memory=512M,cpus=1-2/memory=1G`: node by node.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct NumaShape(pub Vec<NumaNode>);
+
+impl FromStr for NumaShape {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let node = |text: &str| {
+            let mut node = NumaNode::default();
+            for part in text.split(',') {
+                match part.split_once('=') {
+                    Some(("memory", size)) => node.memory = Some(size.parse()?),
+                    Some(("cpus", range)) => {
+                        let (first, last) = range.split_once('-').unwrap_or((range, range));
+                        let number = |text: &str| text.parse::<u32>().ok();
+                        let cpus = number(first).zip(number(last)).filter(|(a, b)| a <= b);
+                        node.cpus = Some(cpus.ok_or_else(|| {
+                            format!("`{range}` are no processors; write them like 0 or 0-3")
+                        })?);
+                    }
+                    _ => {
+                        return Err(format!(
+                            "`{part}` is none of memory=SIZE and cpus=A-B; nodes are separated by /, as in cpus=0/memory=512M,cpus=1"
+                        ));
+                    }
+                }
+            }
+            Ok(node)
+        };
+        text.split('/')
+            .map(node)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
 /// How the disk with the image is connected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Bus {
@@ -73,6 +120,8 @@ pub struct Machine {
     pub smp: u32,
     /// NUMA nodes; with 1, no NUMA information is given.
     pub nodes: u32,
+    /// The nodes in place of `nodes` even ones, if there are any; RAM is theirs together.
+    pub shape: NumaShape,
     /// QEMU's name of the processor, with its properties.
     pub cpu: String,
     /// Who executes the instructions.
@@ -107,6 +156,7 @@ impl Machine {
             memory: Size::mib(1024),
             smp: 1,
             nodes: 1,
+            shape: NumaShape::default(),
             cpu: "max".to_owned(),
             accelerator: Accelerator::Tcg,
             icount: false,
@@ -159,7 +209,7 @@ impl Machine {
         arguments.flag("-no-user-config");
         // A triple fault must end the run, not start it again.
         arguments.flag("-no-reboot");
-        let machine = if self.nodes == 1 {
+        let machine = if self.nodes == 1 && self.shape.0.is_empty() {
             "q35,memory-backend=m0"
         } else {
             "q35"
@@ -194,6 +244,9 @@ impl Machine {
     }
 
     fn memory(&self, arguments: &mut Arguments) -> Result<(), Error> {
+        if !self.shape.0.is_empty() {
+            return self.shaped_memory(arguments);
+        }
         if self.nodes == 0 || self.nodes > MAX_NODES {
             return Err(Error::Usage(format!(
                 "--nodes {} is not between 1 and {MAX_NODES}",
@@ -220,6 +273,43 @@ impl Machine {
                     format!("node,nodeid={node},memdev=m{node}{}", self.cpus_of(node)),
                 );
             }
+        }
+        Ok(())
+    }
+
+    fn shaped_memory(&self, arguments: &mut Arguments) -> Result<(), Error> {
+        let nodes = &self.shape.0;
+        let total = nodes.iter().filter_map(|node| node.memory);
+        let total = Size::new(total.map(Size::bytes).sum());
+        if total.bytes() == 0 {
+            return Err(Error::Usage(
+                "--numa: no node has memory; give one memory=SIZE".to_owned(),
+            ));
+        }
+        let beyond = nodes.iter().filter_map(|node| node.cpus);
+        if let Some((_, last)) = beyond
+            .max_by_key(|(_, last)| *last)
+            .filter(|(_, last)| *last >= self.smp)
+        {
+            return Err(Error::Usage(format!(
+                "--numa: there is no processor {last} of --smp {}",
+                self.smp
+            )));
+        }
+        arguments.pair("-m", format!("size={total}"));
+        for (id, node) in nodes.iter().enumerate() {
+            let mut value = format!("node,nodeid={id}");
+            if let Some(size) = node.memory {
+                arguments.pair(
+                    "-object",
+                    format!("memory-backend-ram,id=m{id},size={size},reserve=off"),
+                );
+                value.push_str(&format!(",memdev=m{id}"));
+            }
+            if let Some((first, last)) = node.cpus {
+                value.push_str(&format!(",cpus={first}-{last}"));
+            }
+            arguments.pair("-numa", value);
         }
         Ok(())
     }
@@ -375,7 +465,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{DirectBoot, Machine, Serial, quote};
+    use super::{DirectBoot, Machine, NumaShape, Serial, quote};
     use crate::accel::Accelerator;
     use crate::artifact::Firmware;
     use crate::size::Size;
@@ -422,6 +512,31 @@ mod tests {
             "node,nodeid=0,memdev=m0,cpus=0-0"
         );
         assert_eq!(values(&machine, "-numa")[2], "node,nodeid=2,memdev=m2");
+    }
+
+    #[test]
+    fn nodes_need_not_be_even() {
+        let mut machine = machine();
+        machine.smp = 3;
+        machine.shape = "cpus=0/memory=512M,cpus=1-2/memory=1G".parse().unwrap();
+        assert_eq!(values(&machine, "-m"), ["size=1536M"]);
+        assert_eq!(
+            values(&machine, "-numa"),
+            [
+                "node,nodeid=0,cpus=0-0",
+                "node,nodeid=1,memdev=m1,cpus=1-2",
+                "node,nodeid=2,memdev=m2",
+            ]
+        );
+        machine.smp = 2;
+        let why = machine.arguments().unwrap_err().to_string();
+        assert!(why.contains("no processor 2 of --smp 2"), "{why}");
+        machine.shape = "cpus=0/cpus=1".parse().unwrap();
+        let why = machine.arguments().unwrap_err().to_string();
+        assert!(why.contains("no node has memory"), "{why}");
+        for text in ["", "cpus", "cpus=2-1", "cpus=a", "memory=x", "ram=1G"] {
+            assert!(text.parse::<NumaShape>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -223,6 +223,13 @@ fn buddy() {
         early.reserved_ranges().map(|ram| ram.range),
         early.free_ranges(),
     );
+    // Those that have CPUs only: online, with all their files, and empty.
+    for node in state::topology()
+        .nodes()
+        .filter(|node| !MM.nodes.is_online(*node))
+    {
+        MM.nodes.set_online(node, 0);
+    }
     let pages = MM.nodes.total_present();
     let free = MM.nodes.total_free(&Metal);
     state::set_managed_pages(free);

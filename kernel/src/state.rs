@@ -97,6 +97,16 @@ pub(crate) fn set_topology(topology: Topology) -> &'static Topology {
     TOPOLOGY.call_once(|| topology)
 }
 
+/// The machine's nodes.
+///
+/// # Panics
+/// If the firmware's tables have not been read.
+pub(crate) fn topology() -> &'static Topology {
+    TOPOLOGY
+        .get()
+        .expect("the firmware's tables have been read")
+}
+
 /// The node of the `cpu`th CPU, whose APIC id is `apic_id`: node 0 until it is known.
 pub(crate) fn node_of_cpu(apic_id: u32, cpu: usize) -> NodeId {
     TOPOLOGY

@@ -59,6 +59,18 @@ const SESSION: &[(&str, &[&str])] = &[
     ),
     ("cat /proc/sys/vm/nr_hugepages", &["12"]),
     ("flurb", &["sh: flurb: not found"]),
+    // What is printed by the line goes where the line says.
+    ("bench list | grep -c ^bench:.pools", &["1\n"]),
+    (
+        "selftest list | grep -c ^buddy:splits_and_merges$",
+        &["1\n"],
+    ),
+    ("vmemmap | grep -c HVO", &["1\n"]),
+    (
+        "selftest buddy:splits_and_merges | grep -c not.ok",
+        &["0\n"],
+    ),
+    ("cat /proc/sys/vm/nr_hugepages", &["12"]),
     ("echo $?", &["127"]),
     (
         "echo 100 > /sys/kernel/debug/fail_hugetlb_vmemmap_pte/probability",

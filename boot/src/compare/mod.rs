@@ -127,6 +127,7 @@ impl Comparison {
         }
         machine.accelerator = self.accelerator;
         (machine.memory, machine.nodes, machine.smp) = self.shape(script);
+        machine.shape.clone_from(&script.numa);
         Some(machine)
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::rule::{Rule, Tolerance};
 use crate::error::Error;
+use crate::machine::NumaShape;
 use crate::size::Size;
 
 /// Longest time for a line, if it has no `#~ limit`.
@@ -43,6 +44,8 @@ pub struct Script {
     pub memory: Option<Size>,
     /// NUMA nodes, if it asks for a number.
     pub nodes: Option<u32>,
+    /// NUMA nodes that are no even shares, if it asks for such.
+    pub numa: NumaShape,
     /// Processors, if it asks for a number.
     pub smp: Option<u32>,
     /// Words for both kernels' command lines.
@@ -146,6 +149,7 @@ impl Script {
             name: name.to_owned(),
             memory: None,
             nodes: None,
+            numa: NumaShape::default(),
             smp: None,
             append: String::new(),
             steps: Vec::new(),
@@ -215,9 +219,14 @@ impl Script {
                 self.memory = Some(size.map_err(|why| format!("memory: {why}"))?);
             }
             "nodes" => self.nodes = Some(count()?),
+            "numa" => self.numa = value.parse().map_err(|why| format!("numa: {why}"))?,
             "smp" => self.smp = Some(count()?),
             "append" => value.clone_into(&mut self.append),
-            _ => return Err(format!("`#: {word}` is none of memory, nodes, smp, append")),
+            _ => {
+                return Err(format!(
+                    "`#: {word}` is none of memory, nodes, numa, smp, append"
+                ));
+            }
         }
         Ok(())
     }

@@ -105,7 +105,7 @@ fn qemu_with_two_nodes() {
     let (topology, log) = detect(NumaOption::Auto, Some(&table), &pc());
     assert_eq!(log, [""; 0]);
     assert_eq!(topology.source(), Source::Srat);
-    assert_eq!(topology.nodes().len(), 2);
+    assert_eq!(topology.nodes().count(), 2);
     assert_eq!(
         applied(&topology, &pc()),
         [(0, 0, 0), (1, 2048, 0), (2048, 3071, 1), (4096, 5120, 1)]
@@ -118,40 +118,59 @@ fn qemu_with_two_nodes() {
 }
 
 #[test]
-fn domains_are_numbered_by_address() {
+fn domains_are_numbered_as_they_appear_processors_first() {
     let table = srat(
         &[memory(4 * GIB, GIB, 3), memory(0, 3 * GIB, 0xffff_ffff)],
         &[cpu(8, 500), cpu(1, 3), cpu(0, 0xffff_ffff), cpu(9, 40)],
     );
     let topology = Topology::from_srat(&table, &pc()).unwrap();
     let domains: Vec<_> = topology.nodes().map(|n| topology.domain(n)).collect();
-    assert_eq!(domains, [Some(0xffff_ffff), Some(3), Some(500), Some(40)]);
-    // Nodes without memory exist all the same.
-    let pages = |n: usize| {
-        let mut map = pc();
-        topology.apply(&mut map);
-        map.pages_by_node()[n]
-    };
-    assert_eq!(pages(1), GIB / PAGE_SIZE);
-    assert_eq!((pages(2), pages(3)), (0, 0));
-    assert_eq!(topology.node_of_cpu(8, 0), node(2));
+    assert_eq!(domains, [Some(500), Some(3), Some(0xffff_ffff), Some(40)]);
+    // Memory stays on its domain's number; nodes without memory exist all the same.
+    let mut map = pc();
+    topology.apply(&mut map);
+    let pages = map.pages_by_node();
+    assert_eq!((pages[0], pages[1], pages[3]), (0, GIB / PAGE_SIZE, 0));
+    assert!(pages[2] > 0);
+    assert_eq!(topology.node_of_cpu(8, 0), node(0));
     assert_eq!(topology.node_of_cpu(9, 0), node(3));
 }
 
+/// Three domains with a processor each, memory in the second only: nodes 0 to 2 are there, and
+/// all memory is on node 1.
 #[test]
-fn hotplug_ranges_make_no_node() {
+fn memory_in_the_second_domain_only() {
+    let table = srat(&[memory(0, 5 * GIB, 1)], &[cpu(0, 0), cpu(1, 1), cpu(2, 2)]);
+    let topology = Topology::from_srat(&table, &pc()).unwrap();
+    assert_eq!(
+        topology.nodes().collect::<Vec<_>>(),
+        [node(0), node(1), node(2)]
+    );
+    assert!(applied(&topology, &pc()).iter().all(|(.., n)| *n == 1));
+    for apic_id in 0..3 {
+        assert_eq!(topology.node_of_cpu(apic_id, 0), node(apic_id as usize));
+    }
+}
+
+#[test]
+fn hotplug_ranges_bring_no_node_online() {
     let hotplug = MemoryAffinity {
         hotpluggable: true,
         ..memory(5 * GIB, 1 << 40, 7)
     };
-    let table = srat(&[memory(0, 5 * GIB, 0), hotplug], &[]);
+    let table = srat(&[hotplug, memory(0, 5 * GIB, 0)], &[]);
     let topology = Topology::from_srat(&table, &pc()).unwrap();
-    assert_eq!(topology.nodes().len(), 1);
-    // With a CPU it is a node, and it has no memory.
+    // Its number is given out.
+    assert_eq!(topology.nodes().collect::<Vec<_>>(), [node(1)]);
+    assert_eq!(topology.possible(), 2);
+    assert!(applied(&topology, &pc()).iter().all(|(.., n)| *n == 1));
+    // A processor that the table does not list is on a node that is there.
+    assert_eq!(topology.node_of_cpu(3, 0), node(1));
+    // With a CPU it is there, and it has no memory.
     let table = srat(&[memory(0, 5 * GIB, 0), hotplug], &[cpu(0, 7)]);
     let topology = Topology::from_srat(&table, &pc()).unwrap();
-    assert_eq!(topology.nodes().len(), 2);
-    assert_eq!(topology.node_of_cpu(0, 0), node(1));
+    assert_eq!(topology.nodes().count(), 2);
+    assert_eq!(topology.node_of_cpu(0, 0), node(0));
 }
 
 #[test]
@@ -170,7 +189,7 @@ fn a_little_uncovered_ram_is_forgiven() {
     // To the page: RAM ends 128 KiB below 3 GiB.
     let cover = |end: u64| {
         let table = srat(&[memory(0, end, 0), memory(4 * GIB, GIB, 1)], &[]);
-        Topology::from_srat(&table, &pc()).map(|topology| topology.nodes().len())
+        Topology::from_srat(&table, &pc()).map(|topology| topology.nodes().count())
     };
     let end = 3 * GIB - 0x20_000;
     assert_eq!(cover(end - COVER_SLACK), Ok(2));
@@ -243,7 +262,7 @@ fn damage_is_named_and_leaves_one_node() {
             )]
         );
         assert_eq!(topology.source(), Source::OneNode);
-        assert_eq!(topology.nodes().len(), 1);
+        assert_eq!(topology.nodes().count(), 1);
         assert!(applied(&topology, &pc()).iter().all(|(.., n)| *n == 0));
         assert_eq!(topology.node_of_cpu(6, 1), node(0));
     }
@@ -253,9 +272,9 @@ fn damage_is_named_and_leaves_one_node() {
 fn off_and_no_srat() {
     let table = srat(&[memory(0, 3 * GIB, 0), memory(4 * GIB, GIB, 1)], &[]);
     let (topology, log) = detect(NumaOption::Off, Some(&table), &pc());
-    assert_eq!((topology.nodes().len(), log.len()), (1, 1));
+    assert_eq!((topology.nodes().count(), log.len()), (1, 1));
     let (topology, log) = detect(NumaOption::Auto, None, &pc());
-    assert_eq!((topology.nodes().len(), log.len()), (1, 1));
+    assert_eq!((topology.nodes().count(), log.len()), (1, 1));
 }
 
 #[test]
@@ -288,16 +307,16 @@ fn fake_nodes_of_a_pc() {
 fn fake_takes_as_many_as_fit() {
     let small = ram(&[(0, 0x9_f000), (MIB, 127 * MIB)]);
     let (topology, log) = detect(NumaOption::Fake(1000), None, &small);
-    assert_eq!(topology.nodes().len(), 3);
+    assert_eq!(topology.nodes().count(), 3);
     assert_eq!(
         log[0],
         "Warn: NUMA: numa=fake=1000 does not fit, 127 MiB make 3 nodes"
     );
     let big = ram(&[(0, 64 * GIB)]);
     let (topology, _) = detect(NumaOption::Fake(u32::MAX), None, &big);
-    assert_eq!(topology.nodes().len(), MAX_NODES);
+    assert_eq!(topology.nodes().count(), MAX_NODES);
     let (topology, _) = detect(NumaOption::Fake(2), None, &ram(&[]));
-    assert_eq!(topology.nodes().len(), 1);
+    assert_eq!(topology.nodes().count(), 1);
 }
 
 #[test]
@@ -339,14 +358,17 @@ proptest! {
         topology.apply(&mut placed);
         prop_assert_eq!(placed.total_pages(), map.total_pages());
         let mut numbers: BTreeMap<u32, usize> = BTreeMap::new();
-        for (start, domain) in &model {
+        for entry in &entries {
             let next = numbers.len();
-            let n = *numbers.entry(*domain).or_insert(next);
+            numbers.entry(entry.domain).or_insert(next);
+        }
+        for (start, domain) in &model {
+            let n = numbers[domain];
             let of = placed.node_of(Pfn::new(start / PAGE_SIZE));
             prop_assert_eq!(of, Some(node(n)));
             prop_assert_eq!(topology.domain(node(n)), Some(*domain));
         }
-        prop_assert_eq!(topology.nodes().len(), numbers.len());
+        prop_assert_eq!(topology.nodes().count(), numbers.len());
         // Nodes change only where an entry starts.
         for pair in placed.iter().collect::<Vec<_>>().windows(2) {
             let cut = pair[1].range.start.phys().as_u64();
@@ -387,8 +409,70 @@ proptest! {
         let mut map = pc();
         topology.apply(&mut map);
         prop_assert_eq!(map.total_pages(), pc().total_pages());
-        prop_assert!(map.iter().all(|r| r.node.index() < topology.nodes().len()));
-        prop_assert_eq!(map.iter().next().unwrap().node, node(0));
+        prop_assert!(map.iter().all(|r| topology.nodes().any(|node| node == r.node)));
+        prop_assert!(topology.nodes().all(|node| node.index() < topology.possible()));
+    }
+
+    /// Numbers, and which nodes are there, against Linux's rules written another way: the list of
+    /// all domains as they are named, processors first, each once.
+    #[test]
+    fn numbers_are_linuxs(
+        cpus in vec((0..24u32, 0..300u32, any::<bool>()), 0..12),
+        blocks in vec((0..300u32, any::<bool>(), any::<bool>()), 1..8),
+        turn in any::<prop::sample::Index>(),
+    ) {
+        // A processor is in one domain; blocks of a GiB lie one behind the other, and those that
+        // are not there are hotpluggable.
+        let mut seen = Vec::new();
+        let cpus: Vec<_> = cpus
+            .into_iter()
+            .filter(|(apic_id, ..)| !seen.contains(apic_id) && { seen.push(*apic_id); true })
+            .map(|(apic_id, domain, enabled)| CpuAffinity { apic_id, domain, enabled })
+            .collect();
+        let mut entries = Vec::new();
+        let mut there = Vec::new();
+        for (n, (domain, enabled, is_there)) in (0..).zip(&blocks) {
+            let entry = MemoryAffinity {
+                enabled: *enabled,
+                hotpluggable: !is_there,
+                ..memory(n * GIB, GIB, *domain)
+            };
+            if *enabled && *is_there {
+                there.push((n * GIB, GIB));
+            }
+            entries.push(entry);
+        }
+        prop_assume!(!there.is_empty());
+        let first = turn.index(entries.len());
+        entries.rotate_left(first);
+        let map = ram(&there);
+        let topology = Topology::from_srat(&srat(&entries, &cpus), &map).unwrap();
+
+        let named = cpus.iter().filter(|c| c.enabled).map(|c| c.domain);
+        let named = named.chain(entries.iter().filter(|e| e.enabled).map(|e| e.domain));
+        let mut order: Vec<u32> = Vec::new();
+        for domain in named {
+            if !order.contains(&domain) {
+                order.push(domain);
+            }
+        }
+        let number = |domain| node(order.iter().position(|d| *d == domain).unwrap());
+        prop_assert_eq!(topology.possible(), order.len());
+        let mut online: Vec<NodeId> = cpus.iter().filter(|c| c.enabled).map(|c| number(c.domain))
+            .chain(entries.iter().filter(|e| e.enabled && !e.hotpluggable).map(|e| number(e.domain)))
+            .collect();
+        online.sort_unstable();
+        online.dedup();
+        prop_assert_eq!(topology.nodes().collect::<Vec<_>>(), online);
+        for c in cpus.iter().filter(|c| c.enabled) {
+            prop_assert_eq!(topology.node_of_cpu(c.apic_id, 0), number(c.domain));
+        }
+        let mut placed = map.clone();
+        topology.apply(&mut placed);
+        for e in entries.iter().filter(|e| e.enabled && !e.hotpluggable) {
+            let of = placed.node_of(Pfn::new(e.start / PAGE_SIZE));
+            prop_assert_eq!(of, Some(number(e.domain)));
+        }
     }
 
     #[test]
@@ -404,7 +488,7 @@ proptest! {
         }
         let map = ram(&ranges);
         let (topology, log) = detect(NumaOption::Fake(wanted), None, &map);
-        let nodes = topology.nodes().len();
+        let nodes = topology.nodes().count();
         prop_assert!(nodes <= MAX_NODES && nodes <= wanted as usize);
         let warned = log.iter().any(|line| line.starts_with("Warn"));
         prop_assert_eq!(warned, nodes != wanted as usize);

@@ -9,7 +9,7 @@ pub type Status = u8;
 
 /// Most bytes that a pipe or a redirection holds: more than any file of a kernel, and a
 /// small part of its heap.
-pub(crate) const BUFFER_MAX: usize = 256 << 10;
+pub const BUFFER_MAX: usize = 256 << 10;
 
 /// What the shell needs of the machine.
 pub trait Host {

@@ -39,7 +39,8 @@ pub use errno::Errno;
 pub use files::{
     ControlFile, Entry, Files, Mode, Node, OpenFile, kstrtoul, normalise, sysctl_bool, sysctl_ulong,
 };
-pub use io::{Host, Io, Status};
+pub use io::{BUFFER_MAX, Host, Io, Status};
 pub use run::Shell;
 pub use session::{PROMPT, Session};
+pub use syntax::split_line;
 pub use typeahead::TypeAhead;

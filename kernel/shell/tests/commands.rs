@@ -203,6 +203,44 @@ fn words_of_linux() {
             "echo >&x",
             "sh: syntax error: bad fd number x: there are 0, 1 and 2\n",
         ),
+        // Control flow and variables: nothing of the line runs.
+        (
+            "while true; do echo a; echo b; done",
+            "sh: syntax error: \"while\": this shell has no control flow\n",
+        ),
+        (
+            "echo a; while x; do a; echo 3 > /proc/x; done",
+            "sh: syntax error: \"while\": this shell has no control flow\n",
+        ),
+        (
+            "true && if true; then echo a; fi",
+            "sh: syntax error: \"if\": this shell has no control flow\n",
+        ),
+        (
+            "echo a | { cat; }",
+            "sh: syntax error: \"{\": this shell has no control flow\n",
+        ),
+        (
+            "! true",
+            "sh: syntax error: \"!\": this shell has no control flow\n",
+        ),
+        (
+            "echo a; n=3; echo b",
+            "sh: syntax error: \"n=3\": this shell has no variables\n",
+        ),
+        (
+            "n=3 echo a",
+            "sh: syntax error: \"n=3\": this shell has no variables\n",
+        ),
+        (
+            "echo a; done",
+            "sh: syntax error: \"done\": this shell has no control flow\n",
+        ),
+        ("cat << end", "sh: syntax error: unexpected \"<\"\n"),
+        ("f() { echo a; }", "sh: syntax error: unexpected \"(\"\n"),
+        ("echo while if n=3", "while if n=3\n"),
+        ("'while'", "sh: while: not found\n"),
+        ("2=3", "sh: 2=3: not found\n"),
         // Pipes.
         ("echo a | cat", "a\n"),
         ("cat /proc/meminfo | grep Huge | grep -c .", "2\n"),
@@ -602,4 +640,35 @@ fn script_echoes_and_goes_on() {
         host.printed,
         "tailfold# cat /proc/many\nline 0\nline 1\n^C\n"
     );
+}
+
+/// A line is cut where its commands end, and nowhere else; one that is not understood is refused
+/// whole.
+#[test]
+fn a_line_is_cut_between_commands() {
+    for (line, commands) in [
+        ("", ""),
+        ("echo a; echo b;", "echo a\n echo b\n"),
+        (
+            "echo 'a;b' \"c;d\" e\\;f; pwd",
+            "echo 'a;b' \"c;d\" e\\;f\n pwd",
+        ),
+        ("echo \"a\\\";b\"; pwd # x; y", "echo \"a\\\";b\"\n pwd "),
+        ("echo a#b; pwd", "echo a#b\n pwd"),
+        (
+            "true && echo a; false || echo b",
+            "true && echo a\n false || echo b",
+        ),
+    ] {
+        let text = shell::split_line(line).map_err(|why| why.to_string());
+        assert_eq!(text.as_deref(), Ok(commands), "{line}");
+    }
+    for line in [
+        "while x; do a; echo 3 > /proc/x; done",
+        "echo a; echo 'b",
+        "a;;b",
+        "n=1; a",
+    ] {
+        assert!(shell::split_line(line).is_err(), "{line}");
+    }
 }

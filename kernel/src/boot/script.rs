@@ -17,11 +17,18 @@ const END: &str = "---";
 /// Longest script in bytes.
 const MAX_BYTES: usize = 64 << 10;
 
-/// The script, if there is one: `option`, whose `;` are taken as line breaks; else the
-/// host's file; else the section of `ramdisk`. Called once.
+/// The script, if there is one: the commands of the line `option`, or none of them if the shell
+/// does not understand the line; else the host's file; else the section of `ramdisk`. Called once.
 pub(crate) fn get(option: Option<&str>, ramdisk: Option<&[u8]>) -> Option<&'static str> {
+    let of_line = |line: &str| match shell::split_line(line) {
+        Ok(text) => text,
+        Err(why) => {
+            warn!("script={line}: {why}: nothing of it is run");
+            String::new()
+        }
+    };
     let text = option
-        .map(|line| line.replace(';', "\n"))
+        .map(of_line)
         .or_else(from_fw_cfg)
         .or_else(|| ramdisk.and_then(section))?;
     Some(Box::leak(text.into_boxed_str()))

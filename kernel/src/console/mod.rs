@@ -8,6 +8,8 @@ mod ring;
 mod screen;
 mod vt;
 
+use alloc::collections::TryReserveError;
+use alloc::string::String;
 use core::fmt::{self, Write as _};
 use core::sync::atomic::{AtomicU8, Ordering};
 
@@ -44,6 +46,9 @@ struct Console {
     serial: Option<Serial>,
     screen: Option<Screen>,
     vt: Vt,
+    /// Where lines without a time stamp go instead, while a command's output is redirected. Has
+    /// its memory: nothing is allocated under the lock.
+    capture: Option<String>,
 }
 
 static CONSOLE: Mutex<Console> = Mutex::new(Console {
@@ -51,6 +56,7 @@ static CONSOLE: Mutex<Console> = Mutex::new(Console {
     serial: None,
     screen: None,
     vt: Vt::new(),
+    capture: None,
 });
 
 // Lines of this level and those that are more urgent are shown; the ring keeps all.
@@ -154,7 +160,54 @@ pub(crate) fn raw_line(line: fmt::Arguments<'_>) {
 
 /// As [`raw_line`], in the colour of `level`.
 pub(crate) fn result_line(level: Level, line: fmt::Arguments<'_>) {
-    write_line(level, true, line);
+    let captured = with(|console| {
+        let Some(text) = &mut console.capture else {
+            return false;
+        };
+        // Cannot fail: `Bounded` does not.
+        let _ = writeln!(Bounded(text), "{line}");
+        true
+    });
+    if !captured {
+        write_line(level, true, line);
+    }
+}
+
+/// Text that takes as much as it has memory for.
+struct Bounded<'a>(&'a mut String);
+
+impl fmt::Write for Bounded<'_> {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        for c in s.chars() {
+            // As on the serial port, where bars have no characters of their own.
+            let c = if c.is_ascii() {
+                c
+            } else {
+                char::from(bar::as_ascii(c))
+            };
+            if self.0.len() < self.0.capacity() {
+                self.0.push(c);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs `work`, and returns what it has printed by [`raw_line`] and its kin instead of showing it:
+/// the first `bytes` of it. Lines of the log are shown as ever.
+///
+/// # Errors
+/// No memory for so many bytes; then `work` was not run.
+pub(crate) fn captured<R>(
+    bytes: usize,
+    work: impl FnOnce() -> R,
+) -> Result<(R, String), TryReserveError> {
+    let mut text = String::new();
+    text.try_reserve_exact(bytes)?;
+    with(|console| console.capture = Some(text));
+    let result = work();
+    let text = with(|console| console.capture.take());
+    Ok((result, text.unwrap_or_default()))
 }
 
 fn write_line(level: Level, shown: bool, line: fmt::Arguments<'_>) {
@@ -184,6 +237,7 @@ impl fmt::Write for Everywhere<'_> {
             serial,
             screen,
             vt: _,
+            capture: _,
         } = &mut *self.console;
         let mut serial = serial.as_mut().filter(|_| self.shown);
         let screen = screen.as_mut().filter(|_| self.shown);
@@ -234,6 +288,9 @@ pub(crate) fn break_locks() {
         // writer it interrupted never goes on (H-7).
         unsafe { CONSOLE.force_unlock() };
     }
+    // What a panic says is shown, whatever it interrupted. The text is not given back: the heap's
+    // lock may be held.
+    with(|console| core::mem::forget(console.capture.take()));
 }
 
 /// Logs one line, formatted as by `format!`.

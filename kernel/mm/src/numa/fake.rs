@@ -36,7 +36,7 @@ impl Topology {
 
         let mut topology = Self::empty(Source::Fake);
         topology.start_node(Pfn::new(0), NodeId::ZERO);
-        topology.nodes = 1;
+        topology.possible = 1;
         let mut given = 0;
         for share in 1..shares {
             let ideal = nth_page(map, total * share / shares).as_u64();
@@ -48,17 +48,17 @@ impl Topology {
                 continue;
             }
             #[expect(clippy::cast_possible_truncation, reason = "below MAX_NODES")]
-            topology.start_node(at, NodeId::of(topology.nodes as u8));
-            topology.nodes += 1;
+            topology.start_node(at, NodeId::of(topology.possible as u8));
+            topology.possible += 1;
             given = below;
         }
-        if topology.nodes as u64 != u64::from(wanted) {
+        if topology.possible as u64 != u64::from(wanted) {
             log(
                 Level::Warn,
                 format_args!(
                     "NUMA: numa=fake={wanted} does not fit, {} MiB make {} nodes",
                     mib(total),
-                    topology.nodes
+                    topology.possible
                 ),
             );
         }

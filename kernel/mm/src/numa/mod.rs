@@ -53,11 +53,17 @@ struct Start {
     node: NodeId,
 }
 
-/// The nodes of a machine, numbered from 0 without gaps.
+/// The nodes of a machine. Numbers have gaps where firmware names domains that have neither memory
+/// nor CPUs yet.
 #[derive(Clone, Debug)]
 pub struct Topology {
     source: Source,
-    nodes: usize,
+    /// Numbers that are given out.
+    #[doc(alias = "nr_node_ids")]
+    possible: usize,
+    /// A bit for each node that has memory or a CPU.
+    #[doc(alias = "node_online_map")]
+    online: u64,
     /// Sorted; the first is frame 0.
     starts: ArrayVec<Start, MAX_MEMORY_ENTRIES>,
     /// By node, if the source is an SRAT.
@@ -70,7 +76,8 @@ impl Topology {
     const fn empty(source: Source) -> Self {
         Self {
             source,
-            nodes: 0,
+            possible: 0,
+            online: 0,
             starts: ArrayVec::new_const(),
             domains: ArrayVec::new_const(),
             cpus: ArrayVec::new_const(),
@@ -83,7 +90,7 @@ impl Topology {
     pub fn one_node() -> Self {
         let mut topology = Self::empty(Source::OneNode);
         topology.start_node(Pfn::new(0), NodeId::ZERO);
-        topology.nodes = 1;
+        topology.possible = 1;
         topology
     }
 
@@ -125,29 +132,43 @@ impl Topology {
         self.source
     }
 
-    /// The nodes, lowest first. One may have no memory, or no CPU; not node 0,
-    /// which always has the lowest memory.
+    /// The nodes that have memory or a CPU, lowest first.
     #[doc(alias = "for_each_online_node")]
-    pub fn nodes(&self) -> impl DoubleEndedIterator<Item = NodeId> + ExactSizeIterator + use<> {
-        (0..self.nodes).map(|n| {
-            #[expect(clippy::cast_possible_truncation, reason = "at most MAX_NODES")]
-            NodeId::of(n as u8)
-        })
+    pub fn nodes(&self) -> impl DoubleEndedIterator<Item = NodeId> + use<> {
+        let online = self.online;
+        let all = (0..64_u8).filter(move |n| online >> n & 1 == 1);
+        all.map(NodeId::of)
+    }
+
+    /// How many numbers of nodes there are, from 0 on: those of domains that are empty are among
+    /// them.
+    #[must_use]
+    #[doc(alias = "nr_node_ids")]
+    pub const fn possible(&self) -> usize {
+        self.possible
+    }
+
+    const fn set_online(&mut self, node: NodeId) {
+        self.online |= 1 << node.get();
     }
 
     /// The node of the `cpu`th CPU, whose APIC id is `apic_id`. Without an SRAT,
-    /// CPUs take turns over the nodes; one that the SRAT does not list is on node 0.
+    /// CPUs take turns over the nodes, and so do those that the SRAT does not list.
     #[must_use]
     #[doc(alias = "__apicid_to_node")]
     #[doc(alias = "numa_init_array")]
     pub fn node_of_cpu(&self, apic_id: u32, cpu: usize) -> NodeId {
+        let in_turn = || {
+            let count = self.online.count_ones().max(1) as usize;
+            self.nodes().nth(cpu % count).unwrap_or(NodeId::ZERO)
+        };
         match self.source {
             Source::OneNode => NodeId::ZERO,
-            Source::Fake => self.nodes().nth(cpu % self.nodes).unwrap_or(NodeId::ZERO),
+            Source::Fake => in_turn(),
             Source::Srat => self
                 .cpus
                 .binary_search_by_key(&apic_id, |(id, _)| *id)
-                .map_or(NodeId::ZERO, |at| self.cpus[at].1),
+                .map_or_else(|_| in_turn(), |at| self.cpus[at].1),
         }
     }
 
@@ -181,6 +202,7 @@ impl Topology {
             at
         };
         self.starts.push(Start { at, node });
+        self.set_online(node);
     }
 }
 

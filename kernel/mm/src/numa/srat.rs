@@ -220,11 +220,10 @@ const fn frames(entry: &MemoryAffinity) -> PfnRange {
 }
 
 impl Topology {
-    /// The nodes of `srat`. Domains become nodes in order of their lowest RAM,
-    /// then those that have only CPUs, in order of the table; Linux numbers them as
-    /// the table lists them, CPUs first, which comes to the same on firmware that
-    /// lists them in order. Up to [`COVER_SLACK`] of RAM that no entry covers goes
-    /// to the node below it.
+    /// The nodes of `srat`, numbered as Linux does it: a domain gets the next number when it is
+    /// first named, by CPU entries in the order of the table, then by memory entries, whether
+    /// there is RAM or not (`acpi_numa_init`, `acpi_map_pxm_to_node`). A node is there if it has RAM
+    /// or a CPU. Up to [`COVER_SLACK`] of RAM that no entry covers goes to the node below it.
     ///
     /// # Errors
     /// The first [`Damage`] found.
@@ -235,8 +234,15 @@ impl Topology {
         }
         let entries = srat.sorted()?;
         let mut topology = Self::empty(Source::Srat);
+        for cpu in &srat.cpus {
+            let node = topology.node_of_domain(cpu.domain)?;
+            topology.set_online(node);
+        }
+        for entry in &srat.memory {
+            topology.node_of_domain(entry.domain)?;
+        }
         for entry in &entries {
-            // Memory that may be added one day makes no node today.
+            // Memory that may be added one day brings no node online today.
             let range = frames(entry);
             if map.iter().all(|ram| ram.range.intersect(range).is_empty()) {
                 continue;
@@ -248,14 +254,11 @@ impl Topology {
             return Err(Damage::NoMemory);
         }
         check_cover(&entries, map)?;
-        for cpu in &srat.cpus {
-            topology.node_of_domain(cpu.domain)?;
-        }
         for cpu in srat.sorted_cpus()? {
             let node = topology.node_of_domain(cpu.domain)?;
             topology.cpus.push((cpu.apic_id, node));
         }
-        topology.nodes = topology.domains.len();
+        topology.possible = topology.domains.len();
         Ok(topology)
     }
 

@@ -13,6 +13,39 @@ use core::fmt;
 
 pub(crate) use parser::parse;
 
+/// The commands of `line` as lines of their own: cut at each `;` that ends a command, and at none
+/// that is quoted.
+///
+/// # Errors
+/// What the shell would say of the line. Nothing of it is to run then.
+pub fn split_line(line: &str) -> Result<String, impl fmt::Display + use<>> {
+    parse(line).map(|_| {
+        let mut text = String::with_capacity(line.len());
+        let mut quote = None;
+        let mut chars = line.chars();
+        while let Some(c) = chars.next() {
+            match (quote, c) {
+                (None, ';') => {
+                    text.push('\n');
+                    continue;
+                }
+                (None, '\'' | '"') => quote = Some(c),
+                (Some(open), _) if open == c => quote = None,
+                (None | Some('"'), '\\') => {
+                    text.push(c);
+                    text.extend(chars.next());
+                    continue;
+                }
+                // A comment: the rest is no command.
+                (None, '#') if text.is_empty() || text.ends_with([' ', '\t', '\n']) => break,
+                _ => {}
+            }
+            text.push(c);
+        }
+        text
+    })
+}
+
 /// A part of a word.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Piece {
@@ -71,6 +104,14 @@ pub(crate) struct Pipeline {
     pub(crate) commands: Vec<Simple>,
 }
 
+/// Words that are no commands where one can stand (POSIX.1-2024, Shell Command Language, 2.4, and
+/// those that other shells have added). To run what stands between them would be to
+/// misunderstand the line.
+const RESERVED: [&str; 21] = [
+    "!", "[[", "]]", "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for",
+    "function", "if", "select", "then", "time", "until", "while", "{", "}",
+];
+
 /// Why a line cannot be understood.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum SyntaxError {
@@ -82,6 +123,10 @@ pub(crate) enum SyntaxError {
     BadDescriptor(String),
     /// An expansion that this shell does not know.
     NoExpansion(String),
+    /// A reserved word: the shell has no control flow.
+    Reserved(String),
+    /// An assignment: the shell has no variables.
+    Assignment(String),
 }
 
 impl fmt::Display for SyntaxError {
@@ -95,6 +140,8 @@ impl fmt::Display for SyntaxError {
             Self::NoExpansion(text) => {
                 write!(f, "no expansion of {text}: there is only $?")
             }
+            Self::Reserved(word) => write!(f, "\"{word}\": this shell has no control flow"),
+            Self::Assignment(word) => write!(f, "\"{word}\": this shell has no variables"),
         }
     }
 }

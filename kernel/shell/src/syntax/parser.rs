@@ -4,7 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::lexer::{Token, tokens};
-use super::{Piece, Pipeline, Redirect, Simple, SyntaxError, Target, When, Word};
+use super::{Piece, Pipeline, RESERVED, Redirect, Simple, SyntaxError, Target, When, Word};
 
 /// The pipelines of `line`, in order; none for a blank line or a comment.
 pub(crate) fn parse(line: &str) -> Result<Vec<Pipeline>, SyntaxError> {
@@ -18,6 +18,9 @@ pub(crate) fn parse(line: &str) -> Result<Vec<Pipeline>, SyntaxError> {
     while let Some(token) = tokens.next() {
         let operator = match token {
             Token::Word(word) => {
+                if simple.words.is_empty() {
+                    check_first(&word)?;
+                }
                 simple.words.push(word);
                 continue;
             }
@@ -51,6 +54,28 @@ pub(crate) fn parse(line: &str) -> Result<Vec<Pipeline>, SyntaxError> {
         return Err(SyntaxError::Unexpected(None));
     }
     Ok(pipelines)
+}
+
+/// Refuses a first word that is no command's name: before anything of the line has run.
+fn check_first(word: &Word) -> Result<(), SyntaxError> {
+    // Quoted, even in part, it is a name.
+    let Some(Piece::Plain(text)) = word.first() else {
+        return Ok(());
+    };
+    if word.len() == 1 && RESERVED.contains(&text.as_str()) {
+        return Err(SyntaxError::Reserved(text.clone()));
+    }
+    let is_name = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    match text.split_once('=') {
+        Some((name, _)) if is_name(name.trim_end_matches('+')) => {
+            let words: String = word.iter().map(Piece::to_string).collect();
+            Err(SyntaxError::Assignment(words))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Simple {

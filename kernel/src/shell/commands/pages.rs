@@ -8,6 +8,7 @@ use mm::page::{self, Flags, Page, PageType};
 use mm::paging::{self, Level, Pte, PteFlags};
 use shell::{Command, Context, Status, kstrtoul};
 
+use super::printed;
 use crate::metal::Metal;
 use crate::report;
 use crate::state::{self, MM};
@@ -291,8 +292,8 @@ impl Command for Vmemmap {
         "what memory is spent on, and a picture of the vmemmap"
     }
 
-    fn run(&self, _: &[&str], _: &mut Context<'_>) -> Result<Status, fmt::Error> {
-        report::print();
+    fn run(&self, _: &[&str], context: &mut Context<'_>) -> Result<Status, fmt::Error> {
+        printed(context, report::print)?;
         Ok(0)
     }
 }

@@ -5,6 +5,7 @@ use core::fmt::{self, Write as _};
 use ktest::Selection;
 use shell::{Command, Context, Status};
 
+use super::printed;
 use crate::{bench, selftest};
 
 pub(super) struct SelfTest;
@@ -27,7 +28,8 @@ impl Command for SelfTest {
             writeln!(context.io.err(), "selftest: too many arguments")?;
             return Ok(2);
         };
-        let run = selftest::run(Selection::parse(args.first().unwrap_or(&"on")));
+        let selection = Selection::parse(args.first().unwrap_or(&"on"));
+        let run = printed(context, || selftest::run(selection))?;
         Ok(run.map_or(0, |run| Status::from(!run.totals.is_pass())))
     }
 }
@@ -52,7 +54,8 @@ impl Command for Bench {
             writeln!(context.io.err(), "bench: too many arguments")?;
             return Ok(2);
         };
-        match bench::run(args.first().unwrap_or(&"instructions")) {
+        let groups = args.first().unwrap_or(&"instructions");
+        match printed(context, || bench::run(groups))? {
             Ok(()) => Ok(0),
             Err(pattern) => {
                 writeln!(

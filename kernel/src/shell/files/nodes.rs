@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use mm::addr::NodeId;
 use mm::machine::Machine as _;
 use shell::Files;
 
@@ -9,7 +10,7 @@ use super::hugepages::{self, hstate_at};
 use super::node_at;
 use super::vm::default_hstate;
 use crate::metal::Metal;
-use crate::state::MM;
+use crate::state::{self, MM};
 
 /// Numbers as Linux lists them: `0-2,5`.
 #[doc(alias = "bitmap_print_to_pagebuf")]
@@ -32,12 +33,35 @@ fn ranges(numbers: impl Iterator<Item = usize> + Clone) -> impl fmt::Display {
     })
 }
 
+/// A file with the numbers of the online nodes for which `has` holds, in ranges.
+fn list(files: &mut Files<'static>, path: &'static str, has: fn(NodeId) -> bool) {
+    files.read_only(path, move |_, out| {
+        let nodes: alloc::vec::Vec<_> = MM.nodes.online().filter(|node| has(*node)).collect();
+        let numbers = nodes.iter().map(|node| node.index());
+        Ok(writeln!(out, "{}", ranges(numbers))?)
+    });
+}
+
 pub(super) fn add_to(files: &mut Files<'static>) {
-    // Node numbers in ranges.
-    files.read_only("/sys/devices/system/node/online", |_, out| {
-        let online = MM.nodes.online().map(|node| usize::from(node.get()));
-        let online: alloc::vec::Vec<_> = online.collect();
-        Ok(writeln!(out, "{}", ranges(online.into_iter()))?)
+    // Node numbers in ranges; possible ones include those of domains that are empty.
+    files.read_only("/sys/devices/system/node/possible", |_, out| {
+        Ok(writeln!(
+            out,
+            "{}",
+            ranges(0..state::topology().possible())
+        )?)
+    });
+    list(files, "/sys/devices/system/node/online", |_| true);
+    let has_memory = |node| MM.nodes.get(node).present_pages() > 0;
+    list(files, "/sys/devices/system/node/has_memory", has_memory);
+    // There is no other kind of memory than normal.
+    list(
+        files,
+        "/sys/devices/system/node/has_normal_memory",
+        has_memory,
+    );
+    list(files, "/sys/devices/system/node/has_cpu", |node| {
+        (0..Metal.cpus()).any(|cpu| Metal.node_of_cpu(cpu) == node)
     });
     // CPU numbers in ranges; empty for a node without CPUs.
     files.read_only("/sys/devices/system/node/node{node}/cpulist", |at, out| {
