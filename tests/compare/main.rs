@@ -16,7 +16,7 @@ use boot::workspace::Workspace;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// The scripts that are tests.
-const TESTS: [&str; 2] = ["pool", "nodes"];
+const TESTS: [&str; 3] = ["pool", "nodes", "numbers"];
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();

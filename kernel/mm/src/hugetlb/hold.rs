@@ -15,6 +15,9 @@ const TRIES: u32 = 64;
 /// before whoever waits gives up: where a folio was leaked it never does.
 const LOOKS: u32 = 1 << 21;
 
+/// Looks between two signs of life: a small part of any machine's limit on a wait.
+const LOOKS_AT_ONCE: u32 = 1 << 10;
+
 /// A folio that stays what it is: nobody else frees, folds, demotes or promotes it.
 #[derive(Debug)]
 #[must_use = "the folio is lost unless it is let go"]
@@ -68,13 +71,19 @@ impl HugeTlb {
             if let Some(held) = try_hold(m, h, head) {
                 return Hold::Folio(held);
             }
-            // Somebody has it, frozen, on the way from or to its pool.
-            m.wait_until("a huge page on its way", &mut || {
-                looks += 1;
-                let arrived = head.ref_count(m) > 0 || is_free(m, head);
-                arrived || !is_head_of(m, h, head) || looks >= LOOKS
-            });
-            m.touch_watchdog();
+            // Somebody has it, frozen, on the way from or to its pool. A few looks at a time, so
+            // that the machine's own limit on waiting is never met: this one is in looks, and
+            // what it ends in is "busy".
+            let mut moved = false;
+            while !moved && looks < LOOKS {
+                let stop = looks + LOOKS_AT_ONCE;
+                m.wait_until("a huge page on its way", &mut || {
+                    looks += 1;
+                    moved = head.ref_count(m) > 0 || is_free(m, head) || !is_head_of(m, h, head);
+                    moved || looks >= stop
+                });
+                m.touch_watchdog();
+            }
             if looks >= LOOKS {
                 break;
             }

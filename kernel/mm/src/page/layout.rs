@@ -8,7 +8,7 @@ use super::encoding::{Chosen, Encoding, Sharing};
 use super::flags::{Flags, PageType};
 use super::geometry::{STRUCT_PAGE_SIZE, Shape};
 use crate::addr::{NodeId, VirtAddr};
-use crate::machine::Machine;
+use crate::machine::{Fault, Machine};
 
 /// The layout, for the compiler to check. Never instantiated.
 #[repr(C)]
@@ -293,9 +293,13 @@ impl Page {
 
     /// `Err` is the count found; a page that cannot be written has none (0), because
     /// only the tails of a folded block cannot.
+    ///
+    /// # Panics
+    /// If the exchange meets any other fault.
     pub(super) fn ref_count_cas<M: Machine>(self, m: &M, old: u32, new: u32) -> Result<u32, u32> {
-        m.try_compare_exchange32(self.ref_count_address(), old, new)
-            .unwrap_or(Err(0))
+        let at = self.ref_count_address();
+        m.try_compare_exchange32(at, old, new)
+            .unwrap_or_else(|fault| Err(count_behind(at, fault)))
     }
 
     pub(super) fn ref_count_add<M: Machine>(self, m: &M, delta: u32) -> u32 {
@@ -303,8 +307,57 @@ impl Page {
     }
 }
 
+/// The count at `at`, if an exchange there met `fault`.
+///
+/// # Panics
+/// If that is no write to a present read-only page: a hole in the vmemmap, or an entry with a
+/// reserved bit set, must not pass for a page without users.
+fn count_behind(at: VirtAddr, fault: Fault) -> u32 {
+    assert!(
+        fault.at == at && fault.code == Fault::WRITE_TO_READ_ONLY,
+        "BUG: the count of a struct page at {at:?} cannot be reached: fault {:#x} at {:?}",
+        fault.code,
+        fault.at
+    );
+    0
+}
+
 impl fmt::Debug for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "page {:#018x}", self.0.as_u64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::count_behind;
+    use crate::addr::VirtAddr;
+    use crate::machine::Fault;
+
+    const AT: VirtAddr = VirtAddr::new(0xffff_ea00_0000_0034);
+
+    #[test]
+    fn a_read_only_page_has_no_count() {
+        let code = Fault::WRITE_TO_READ_ONLY;
+        assert_eq!(count_behind(AT, Fault { at: AT, code }), 0);
+    }
+
+    /// Not present, a reserved bit, user mode, another address.
+    #[test]
+    fn any_other_fault_is_a_bug() {
+        let elsewhere = VirtAddr::new(0xffff_ea00_0000_1034);
+        for (at, code) in [
+            (AT, 0b10),
+            (AT, 0b1011),
+            (AT, 0b111),
+            (AT, 0),
+            (elsewhere, 0b11),
+        ] {
+            let fault = Fault { at, code };
+            let result = std::panic::catch_unwind(|| count_behind(AT, fault));
+            assert!(result.is_err(), "{fault:?}");
+        }
     }
 }
