@@ -46,6 +46,9 @@ pub enum Command {
     /// Type scripts at Linux and at Tailfold, and show what comes of each line
     #[command(after_help = STATUSES)]
     CompareLinux(CompareOptions),
+    /// Show or set the command line and the script of an image or a stick
+    #[command(after_help = STATUSES)]
+    Cmdline(CmdlineOptions),
     /// Write an image to a USB stick: shows the device, asks, writes, reads back
     #[command(after_help = STATUSES)]
     Usb(UsbOptions),
@@ -325,6 +328,18 @@ pub enum Only {
     Linux,
     /// This project
     Tailfold,
+}
+
+/// Options of `cmdline`.
+#[derive(Debug, Clone, Args)]
+pub struct CmdlineOptions {
+    /// An image, as target/tailfold-bios.img, or a stick, a whole disk such as /dev/sdb
+    pub target: PathBuf,
+    /// The command line that it is to have; without it, what it has is shown
+    pub words: Option<String>,
+    /// The commands that the shell runs at boot, a file of lines; `-` takes them away
+    #[arg(long, value_name = "FILE", requires = "words")]
+    pub script: Option<PathBuf>,
 }
 
 /// Options of `usb`.

@@ -18,6 +18,7 @@ pub mod machine;
 pub mod payload;
 pub mod progress;
 pub mod qemu;
+pub mod ramdisk;
 pub mod screen;
 pub mod size;
 pub mod usb;

@@ -103,6 +103,15 @@ fn command_line(info: &BootInfo) {
     state::set_command_line(line);
     log!("Command line: {}", line.escape_ascii());
     log!("Command line is from: {source}");
+    if source == cmdline::Source::BuiltIn {
+        let why = if ramdisk.is_some() {
+            "the file `ramdisk` has no words"
+        } else {
+            "the boot loader found no file `ramdisk`; under BIOS it misses one that an editor has \
+             replaced"
+        };
+        warn!("{why}: `cargo run -- cmdline STICK-OR-IMAGE \"WORDS\"` writes one that is found");
+    }
     let gbpages = cpu::features().gbpages;
     let options = Options::parse(line, gbpages, &mut |word, why| warn!("{word}: {why}"));
     let options = state::set_options(options);

@@ -22,6 +22,8 @@ pub(crate) struct Setup {
     pub(crate) firmware: Firmware,
     pub(crate) memory: Size,
     pub(crate) nodes: u32,
+    /// Nodes that are no even shares, as `--numa` has them; empty for `nodes` even ones.
+    pub(crate) numa: &'static str,
     pub(crate) smp: u32,
     pub(crate) cpu: &'static str,
     /// Suites to run, with `*` at the end for any ending; empty for all.
@@ -44,6 +46,7 @@ impl Setup {
             firmware,
             memory,
             nodes: 1,
+            numa: "",
             smp: 1,
             cpu: "max",
             suites: &[],
@@ -87,6 +90,9 @@ impl Setup {
         let mut machine = machine(bench, images.get(self.firmware), self.firmware);
         machine.memory = self.memory;
         machine.nodes = self.nodes;
+        if !self.numa.is_empty() {
+            machine.shape = self.numa.parse().expect("a shape as --numa has it");
+        }
         machine.smp = self.smp;
         self.cpu.clone_into(&mut machine.cpu);
         machine.command_line = self.command_line();
@@ -187,18 +193,50 @@ fn several_cpus() -> Vec<Setup> {
     setup.must_say = &["smp: Brought up 2 nodes, 16 CPUs"];
     setups.push(setup);
 
-    for (name, words, must_say) in [
+    // Readers of blocks of 1 GiB meet a table that two of them share: that takes room for two,
+    // one beside the other.
+    let mut setup = Setup::new("bios_4cpus_1node_8G", Firmware::Bios, Size::mib(8 << 10));
+    setup.smp = 4;
+    setup.suites = &["smp_readers"];
+    setup.must_run = &["smp_readers:blocks_of_1g", "smp_readers:blocks_of_2m"];
+    setups.push(setup);
+
+    // Nodes 0 and 2 have a CPU and no memory, node 3 memory and no CPU.
+    let name = "bios_3cpus_4nodes_uneven";
+    let mut setup = Setup::new(name, Firmware::Bios, Size::mib(2048));
+    (setup.smp, setup.nodes) = (3, 4);
+    setup.numa = "cpus=0/memory=1G,cpus=1/cpus=2/memory=1G";
+    setup.suites = &["memory_map", "buddy", "hugetlb*", "smp*", "vmemmap_audit"];
+    setup.words = Some("hugepages=1:8,2:8,3:4");
+    setup.must_run = &["smp:all_are_online", "hugetlb:round_robin_over_nodes"];
+    setup.must_say = &[
+        "smp: Brought up 3 nodes, 3 CPUs",
+        "node   1: [mem 0x0000000000100000-",
+        "HugeTLB: registered 2.00 MiB page size, pre-allocated 12 pages",
+    ];
+    setups.push(setup);
+
+    let fewer: [(_, _, &[&str]); 2] = [
         (
             "bios_4cpus_maxcpus2",
             "maxcpus=2",
-            &["smpboot: Allowing 2 CPUs", "smp: Brought up 1 node, 2 CPUs"],
+            &[
+                "smpboot: Allowing 2 CPUs",
+                "smp: Brought up 1 node, 2 CPUs",
+                "smpboot: 2 CPUs left out: 2 by maxcpus= or nosmp",
+            ],
         ),
         (
             "uefi_4cpus_nosmp",
             "nosmp",
-            &["smpboot: Allowing 1 CPUs", "smp: Brought up 1 node, 1 CPU"],
+            &[
+                "smpboot: Allowing 1 CPUs",
+                "smp: Brought up 1 node, 1 CPU",
+                "smpboot: 3 CPUs left out: 3 by maxcpus= or nosmp",
+            ],
         ),
-    ] {
+    ];
+    for (name, words, must_say) in fewer {
         let firmware = if name.starts_with("uefi") {
             Firmware::Uefi
         } else {

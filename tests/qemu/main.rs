@@ -17,6 +17,7 @@ mod machine_checks;
 mod machines;
 mod noise;
 mod pc;
+mod replaced_ramdisk;
 mod shell;
 mod slots;
 mod soak;
@@ -66,6 +67,7 @@ fn trials(arguments: &Arguments) -> Result<Vec<Trial>, Error> {
     let mut trials = endings::trials(&bench);
     trials.extend(layouts::trials(&bench));
     trials.extend(pc::trials(&bench));
+    trials.extend(replaced_ramdisk::trials(&bench));
     trials.extend(costs::trials(&bench));
     trials.extend(machine_checks::trials(&bench));
     trials.extend(soak::trials(&bench));

@@ -1,0 +1,254 @@
+//! The file `ramdisk` on an image or a stick: the kernel's command line, and a script for its shell.
+//!
+//! The boot loader for BIOS finds the file by its long name only. Editors that replace a file leave
+//! an entry that has none (a short name with a mark for lower case, which Linux's vfat and Windows
+//! make), and the loader then finds nothing. What is written here always has the long name.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
+
+use fatfs::{FileSystem, FsOptions};
+use fscommon::StreamSlice;
+
+use crate::artifact;
+use crate::cli::CmdlineOptions;
+use crate::error::Error;
+use crate::usb::Device;
+
+/// The file's name.
+const NAME: &str = "ramdisk";
+/// What lies beside it where it is ours.
+const KERNEL: &str = "kernel-x86_64";
+/// The line behind which the script starts.
+const SECTION: &str = "--- script";
+/// Longest file that is read, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
+const SECTOR_BYTES: usize = 512;
+const SECTOR: u64 = SECTOR_BYTES as u64;
+
+/// The partition of an image or a stick that has the file.
+type Partition = StreamSlice<File>;
+
+/// `cmdline`: shows what is there, or writes what is asked for and reads it back.
+///
+/// # Errors
+/// [`Error::Refused`] for what is no image or stick of ours; [`Error::Usage`] for words that cannot
+/// be; [`Error::Io`].
+pub fn command(options: &CmdlineOptions) -> Result<(), Error> {
+    let target = &options.target;
+    let Some(words) = &options.words else {
+        print!("{}", read(target)?);
+        return Ok(());
+    };
+    if words.contains(|c: char| c.is_control()) {
+        return Err(Error::Usage(
+            "the kernel command line must be one line without control characters".to_owned(),
+        ));
+    }
+    let script = match options.script.as_deref() {
+        None => script_of(&read(target)?).map(str::to_owned),
+        Some(path) if path == Path::new("-") => None,
+        Some(path) => Some(
+            std::fs::read_to_string(path)
+                .map_err(Error::io(format!("reading {}", path.display())))?,
+        ),
+    };
+    let text = text(words, script.as_deref());
+    write(target, &text)?;
+    let found = read(target)?;
+    if found != text {
+        return Err(refused(
+            target,
+            "what was read back is not what was written",
+        ));
+    }
+    print!("{found}");
+    Ok(())
+}
+
+/// The file's text for a command line and a script.
+fn text(words: &str, script: Option<&str>) -> String {
+    let mut text = artifact::ramdisk_text(words);
+    if let Some(script) = script {
+        text.push_str(SECTION);
+        text.push('\n');
+        text.push_str(script.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// The script in the file's text, if there is one.
+fn script_of(text: &str) -> Option<&str> {
+    let mut rest = text;
+    loop {
+        let (line, behind) = rest.split_once('\n')?;
+        if line.trim_end() == SECTION {
+            return Some(behind);
+        }
+        rest = behind;
+    }
+}
+
+fn refused(target: &Path, reason: &str) -> Error {
+    Error::Refused {
+        device: target.display().to_string(),
+        reason: reason.to_owned(),
+    }
+}
+
+/// Opens `target`; to be written, it must be a file, or a disk that may be.
+fn open(target: &Path, to_write: bool) -> Result<File, Error> {
+    let opening = || Error::io(format!("opening {}", target.display()));
+    let kind = std::fs::metadata(target).map_err(opening())?.file_type();
+    if kind.is_block_device() && to_write {
+        if let Some(reason) = Device::look(target)?.refusal(0) {
+            return Err(refused(target, &reason));
+        }
+    } else if !kind.is_file() && !kind.is_block_device() {
+        return Err(refused(target, "name an image or a whole disk"));
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(to_write);
+    options.open(target).map_err(opening())
+}
+
+/// Where partitions lie, as first byte and length: those of an MBR, or of a GPT (UEFI 2.10, 5.2 and
+/// 5.3).
+fn partitions(file: &mut File) -> std::io::Result<Vec<(u64, u64)>> {
+    let mut sector = [0; SECTOR_BYTES];
+    file.seek(SeekFrom::Start(0))?;
+    file.read_exact(&mut sector)?;
+    let mut found = Vec::new();
+    if sector[510..] != [0x55, 0xaa] {
+        return Ok(found);
+    }
+    let u32_at = |bytes: &[u8], at: usize| {
+        u64::from(u32::from_le_bytes(std::array::from_fn(|n| bytes[at + n])))
+    };
+    let u64_at =
+        |bytes: &[u8], at: usize| u64::from_le_bytes(std::array::from_fn(|n| bytes[at + n]));
+    const PROTECTIVE: u8 = 0xee;
+    for entry in sector[446..510].chunks_exact(16) {
+        let (start, count) = (u32_at(entry, 8), u32_at(entry, 12));
+        if entry[4] != 0 && entry[4] != PROTECTIVE && count > 0 {
+            found.push((start * SECTOR, count * SECTOR));
+        }
+    }
+    let mut header = [0; SECTOR_BYTES];
+    if file.read_exact(&mut header).is_err() || !header.starts_with(b"EFI PART") {
+        return Ok(found);
+    }
+    let (table, count, bytes) = (
+        u64_at(&header, 72),
+        u32_at(&header, 80).min(128),
+        u32_at(&header, 84),
+    );
+    if !(128..=4096).contains(&bytes) {
+        return Ok(found);
+    }
+    for n in 0..count {
+        let mut entry = vec![0; usize::try_from(bytes).unwrap_or(128)];
+        file.seek(SeekFrom::Start(
+            table.saturating_mul(SECTOR).saturating_add(n * bytes),
+        ))?;
+        file.read_exact(&mut entry)?;
+        let (first, last) = (u64_at(&entry, 32), u64_at(&entry, 40));
+        if entry[..16].iter().any(|&byte| byte != 0) && last >= first && last < 1 << 40 {
+            found.push((first * SECTOR, (last - first + 1) * SECTOR));
+        }
+    }
+    Ok(found)
+}
+
+/// The file system with our kernel in it.
+fn mount(target: &Path, to_write: bool) -> Result<FileSystem<Partition>, Error> {
+    let reading = || Error::io(format!("reading {}", target.display()));
+    let mut file = open(target, to_write)?;
+    let found = match partitions(&mut file) {
+        // Too short for a disk.
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Vec::new(),
+        found => found.map_err(reading())?,
+    };
+    for (start, length) in found {
+        let file = file.try_clone().map_err(reading())?;
+        let Ok(partition) = StreamSlice::new(file, start, start + length) else {
+            continue;
+        };
+        let Ok(system) = FileSystem::new(partition, FsOptions::new()) else {
+            continue;
+        };
+        let is_ours = system
+            .root_dir()
+            .iter()
+            .flatten()
+            .any(|entry| entry.file_name() == KERNEL);
+        if is_ours {
+            return Ok(system);
+        }
+    }
+    Err(refused(
+        target,
+        "no partition on it holds this kernel; `cargo run -- image` writes images, `cargo run -- usb` sticks",
+    ))
+}
+
+/// The file's text; nothing, if there is none.
+///
+/// # Errors
+/// [`Error::Refused`], [`Error::Io`].
+pub fn read(target: &Path) -> Result<String, Error> {
+    let system = mount(target, false)?;
+    let root = system.root_dir();
+    let mut bytes = Vec::new();
+    // The long name, or an entry that has none, under which its editor left it.
+    if let Ok(file) = root.open_file(NAME) {
+        file.take(MAX_BYTES)
+            .read_to_end(&mut bytes)
+            .map_err(Error::io(format!("reading {NAME} on {}", target.display())))?;
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Writes the file, in place of whatever has its name.
+///
+/// # Errors
+/// [`Error::Refused`], [`Error::Io`].
+pub fn write(target: &Path, text: &str) -> Result<(), Error> {
+    let writing = || Error::io(format!("writing {NAME} on {}", target.display()));
+    {
+        let system = mount(target, true)?;
+        let root = system.root_dir();
+        if root.open_file(NAME).is_ok() {
+            root.remove(NAME).map_err(writing())?;
+        }
+        let mut file = root.create_file(NAME).map_err(writing())?;
+        file.write_all(text.as_bytes()).map_err(writing())?;
+        file.flush().map_err(writing())?;
+        drop(file);
+        drop(root);
+        system.unmount().map_err(writing())?;
+    }
+    open(target, true)?.sync_all().map_err(writing())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{script_of, text};
+
+    #[test]
+    fn a_script_stays_behind_its_line() {
+        let both = text("a=1 b", Some("echo x\necho y\n"));
+        assert!(
+            both.contains("\na=1 b\n--- script\necho x\necho y\n"),
+            "{both}"
+        );
+        assert_eq!(script_of(&both), Some("echo x\necho y\n"));
+        assert_eq!(text("a=1 b", script_of(&both)), both);
+        // The header speaks of the line, and is no script.
+        let none = text("a=1", None);
+        assert_eq!(script_of(&none), None);
+    }
+}
