@@ -1,12 +1,23 @@
 //! The memmaps that are measured are right.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use native::lookup::{
     Bench, Chain, Host, Mapping, Measured, Pattern, Point, Population, Scenario, Spread, plot,
     spread, tables,
 };
 
+/// One test with memmaps at a time: the host's limit on mappings is a process's, and was raised for
+/// one of them.
+static MAPPINGS: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    MAPPINGS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn every_page_leads_to_its_folio_by_every_way() {
+    let _alone = alone();
     for population in Population::ALL {
         let bench = Bench::new(population, Bench::MIN_GIB).unwrap_or_else(|why| panic!("{why}"));
         let names: Vec<_> = bench.names().collect();
@@ -36,6 +47,7 @@ fn every_page_leads_to_its_folio_by_every_way() {
 
 #[test]
 fn loops_read_what_they_are_given() {
+    let _alone = alone();
     for population in [Population::Large, Population::Mixed] {
         let bench = Bench::new(population, Bench::MIN_GIB).unwrap_or_else(|why| panic!("{why}"));
         for (n, name) in bench.names().enumerate() {
@@ -55,6 +67,7 @@ fn loops_read_what_they_are_given() {
 
 #[test]
 fn leaves_are_large_pages_of_the_hosts_or_it_is_said() {
+    let _alone = alone();
     for population in Population::ALL {
         let bench = Bench::new(population, Bench::MIN_GIB).unwrap_or_else(|why| panic!("{why}"));
         let names: Vec<_> = bench.names().collect();
