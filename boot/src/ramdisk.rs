@@ -25,6 +25,9 @@ const KERNEL: &str = "kernel-x86_64";
 const SECTION: &str = "--- script";
 /// Longest file that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
+/// Longest command line and script that the kernel reads, in bytes.
+const MAX_WORDS: usize = 4096;
+const MAX_SCRIPT: usize = 64 << 10;
 const SECTOR_BYTES: usize = 512;
 const SECTOR: u64 = SECTOR_BYTES as u64;
 
@@ -42,11 +45,7 @@ pub fn command(options: &CmdlineOptions) -> Result<(), Error> {
         print!("{}", read(target)?);
         return Ok(());
     };
-    if words.contains(|c: char| c.is_control()) {
-        return Err(Error::Usage(
-            "the kernel command line must be one line without control characters".to_owned(),
-        ));
-    }
+    check_words(words)?;
     let script = match options.script.as_deref() {
         None => script_of(&read(target)?).map(str::to_owned),
         Some(path) if path == Path::new("-") => None,
@@ -55,6 +54,9 @@ pub fn command(options: &CmdlineOptions) -> Result<(), Error> {
                 .map_err(Error::io(format!("reading {}", path.display())))?,
         ),
     };
+    if let Some(script) = &script {
+        check_script(script)?;
+    }
     let text = text(words, script.as_deref());
     write(target, &text)?;
     let found = read(target)?;
@@ -66,6 +68,46 @@ pub fn command(options: &CmdlineOptions) -> Result<(), Error> {
     }
     print!("{found}");
     Ok(())
+}
+
+/// Refuses words that the kernel would read as something else.
+fn check_words(words: &str) -> Result<(), Error> {
+    let refused = |why: String| Err(Error::Usage(format!("the kernel command line {why}")));
+    if words.trim().is_empty() {
+        return refused("has no words; the kernel would take its built-in ones".to_owned());
+    }
+    if words.trim_start().starts_with("---") {
+        return refused("begins with ---, which ends it; put a word before".to_owned());
+    }
+    if words.len() > MAX_WORDS {
+        return refused(format!("has {} bytes, {MAX_WORDS} at most", words.len()));
+    }
+    match words
+        .chars()
+        .find(|&c| c == '#' || !(' '..='~').contains(&c))
+    {
+        Some('#') => refused("has a #, behind which all is comment; leave it out".to_owned()),
+        Some(c) => refused(format!("has {c:?}; it is one line of plain ASCII")),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a script that the kernel would cut.
+fn check_script(script: &str) -> Result<(), Error> {
+    let refused = |why: String| Err(Error::Usage(format!("the script {why}")));
+    if script.len() >= MAX_SCRIPT {
+        return refused(format!(
+            "has {} bytes, fewer than {MAX_SCRIPT} are read",
+            script.len()
+        ));
+    }
+    if script.contains(['\0', '\u{1a}']) {
+        return refused("has a byte that ends it, 0 or 0x1a".to_owned());
+    }
+    match script.lines().position(|line| line.starts_with("---")) {
+        Some(n) => refused(format!("has --- in line {}, which ends it", n + 1)),
+        None => Ok(()),
+    }
 }
 
 /// The file's text for a command line and a script.
@@ -221,6 +263,13 @@ pub fn write(target: &Path, text: &str) -> Result<(), Error> {
     {
         let system = mount(target, true)?;
         let root = system.root_dir();
+        // Before the old file goes: a full partition must not lose it.
+        let free = system.stats().map_err(writing())?;
+        let free = u64::from(free.free_clusters()) * u64::from(free.cluster_size());
+        if free < text.len() as u64 {
+            let why = format!("{free} bytes are free on it, and {} are needed", text.len());
+            return Err(refused(target, &why));
+        }
         if root.open_file(NAME).is_ok() {
             root.remove(NAME).map_err(writing())?;
         }
@@ -236,7 +285,34 @@ pub fn write(target: &Path, text: &str) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::{script_of, text};
+    use super::{MAX_SCRIPT, MAX_WORDS, check_script, check_words, script_of, text};
+
+    #[test]
+    fn what_the_kernel_would_read_otherwise_is_refused() {
+        assert!(check_words("hugepages=0:64,1:8 script=\"a; b\"").is_ok());
+        let long = "x".repeat(MAX_WORDS + 1);
+        for (words, why) in [
+            ("", "no words"),
+            ("  ", "no words"),
+            ("--- script", "begins with ---"),
+            ("a=1 # b", "has a #"),
+            ("a=\u{e9}", "plain ASCII"),
+            ("a\nb", "plain ASCII"),
+            (&long, "4097 bytes"),
+        ] {
+            let error = check_words(words).unwrap_err().to_string();
+            assert!(error.contains(why), "{words:?}: {error}");
+        }
+        assert!(check_script("echo a\necho '---'\n").is_ok());
+        for (script, why) in [
+            (String::from("echo a\n--- b\n"), "line 2"),
+            (String::from("echo a\0"), "0 or 0x1a"),
+            ("x".repeat(MAX_SCRIPT), "65536 bytes"),
+        ] {
+            let error = check_script(&script).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
 
     #[test]
     fn a_script_stays_behind_its_line() {
