@@ -59,6 +59,7 @@ const SESSION: &[(&str, &[&str])] = &[
     ),
     ("cat /proc/sys/vm/nr_hugepages", &["12"]),
     ("flurb", &["sh: flurb: not found"]),
+    ("echo $?", &["127"]),
     // What is printed by the line goes where the line says.
     ("bench list | grep -c ^bench:.pools", &["1\n"]),
     (
@@ -71,7 +72,6 @@ const SESSION: &[(&str, &[&str])] = &[
         &["0\n"],
     ),
     ("cat /proc/sys/vm/nr_hugepages", &["12"]),
-    ("echo $?", &["127"]),
     (
         "echo 100 > /sys/kernel/debug/fail_hugetlb_vmemmap_pte/probability",
         &[],
