@@ -12,6 +12,8 @@ export RUSTC_BOOTSTRAP=1
 bare="--target x86_64-unknown-none --package kernel --package access --package mm --package ktest --package shell --package suites"
 [ -d "$(rustc --print target-libdir --target x86_64-unknown-none)" ] ||
     bare="$bare -Zbuild-std=core,alloc -Zbuild-std-features=compiler-builtins-mem"
+# No toolchain has to bring `core` for the preloader's (boot/src/artifact.rs).
+efi="--target x86_64-unknown-uefi --package preloader -Zbuild-std=core -Zbuild-std-features=compiler-builtins-mem"
 
 step cargo fmt --all --check
 # The boot loader is compiled here and not under clippy, with its progress shown.
@@ -21,7 +23,11 @@ step cargo clippy --quiet --all-targets --package imager --package access --pack
     --package tests -- -D warnings
 # shellcheck disable=SC2086 # a list of options
 step cargo clippy --quiet $bare -- -D warnings
+# shellcheck disable=SC2086
+step cargo clippy --quiet $efi -- -D warnings
 export RUSTDOCFLAGS="-D warnings"
 step cargo doc --quiet --no-deps
 # shellcheck disable=SC2086
 step cargo doc --quiet --no-deps $bare
+# shellcheck disable=SC2086
+step cargo doc --quiet --no-deps $efi

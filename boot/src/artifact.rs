@@ -2,12 +2,13 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::Deserialize;
 
 use crate::error::Error;
+use crate::partition;
 use crate::progress::BootLoaderProgress;
 use crate::workspace::{TARGET, Workspace};
 
@@ -171,16 +172,7 @@ pub fn kernel<'a>(workspace: &Workspace, build: impl Into<Build<'a>>) -> Result<
             "-Zbuild-std-features=compiler-builtins-mem",
         ]);
     }
-    command
-        .arg("--message-format=json-render-diagnostics")
-        .stdout(Stdio::piped());
-    let mut child = command.spawn().map_err(Error::io("starting cargo"))?;
-    let found = executable(&mut child, "kernel");
-    finish(&mut child, "the kernel", String::new())?;
-    let found = found.ok_or_else(|| Error::Build {
-        what: "the kernel",
-        detail: "cargo names no executable".to_owned(),
-    })?;
+    let found = compile(command, "the kernel", "kernel")?;
     let Some(layout) = layout else {
         return Ok(found);
     };
@@ -188,6 +180,36 @@ pub fn kernel<'a>(workspace: &Workspace, build: impl Into<Build<'a>>) -> Result<
     let kept = found.with_file_name(format!("kernel-{layout}"));
     std::fs::copy(&found, &kept).map_err(Error::io(format!("writing {}", kept.display())))?;
     Ok(kept)
+}
+
+/// Compiles the program `name` of `boot/preloader`; gives the path of the EFI application.
+///
+/// # Errors
+/// [`Error::Build`]; the compiler's messages are on stderr by then.
+pub fn efi_program(workspace: &Workspace, name: &str) -> Result<PathBuf, Error> {
+    let mut command = workspace.cargo();
+    command.args(["build", "--release", "--package=preloader", "--bin", name]);
+    // `core` too, as for the boot loader: no toolchain that this builds with has to bring it.
+    command.args([
+        "--target=x86_64-unknown-uefi",
+        "-Zbuild-std=core",
+        "-Zbuild-std-features=compiler-builtins-mem",
+    ]);
+    compile(command, "the preloader", name)
+}
+
+/// Runs `command`, a `cargo build` of `what`, for the path of the executable `name`.
+fn compile(mut command: Command, what: &'static str, name: &str) -> Result<PathBuf, Error> {
+    command
+        .arg("--message-format=json-render-diagnostics")
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().map_err(Error::io("starting cargo"))?;
+    let found = executable(&mut child, name);
+    finish(&mut child, what, String::new())?;
+    found.ok_or_else(|| Error::Build {
+        what,
+        detail: "cargo names no executable".to_owned(),
+    })
 }
 
 /// Writes the images of `kernel` with `contents` to `images`. The boot loader is compiled first, if this is the first time:
@@ -202,6 +224,7 @@ pub fn write_images(
     images: &Images,
 ) -> Result<(), Error> {
     let imager = imager(workspace)?;
+    let preloader = efi_program(workspace, "preloader")?;
     // Written beside and renamed: a guest may be running from the old one.
     static CALLS: AtomicU32 = AtomicU32::new(0);
     // Threads of one process may each write images.
@@ -210,8 +233,9 @@ pub fn write_images(
     let scratch = scratch.join(format!("{}-{call}", std::process::id()));
     std::fs::create_dir_all(&scratch)
         .map_err(Error::io(format!("making {}", scratch.display())))?;
-    let result = strip(workspace, kernel, &scratch)
-        .and_then(|kernel| write_images_in(&scratch, &imager, &kernel, contents, images));
+    let result = strip(workspace, kernel, &scratch).and_then(|kernel| {
+        write_images_in(&scratch, [&imager, &preloader], &kernel, contents, images)
+    });
     // Nothing depends on it: `cargo clean` removes what is left.
     let _ = std::fs::remove_dir_all(&scratch);
     result
@@ -222,7 +246,7 @@ pub fn write_images(
 fn strip(workspace: &Workspace, kernel: &Path, scratch: &Path) -> Result<PathBuf, Error> {
     let tool = workspace.llvm_tool("llvm-objcopy")?;
     let stripped = scratch.join("kernel");
-    let output = std::process::Command::new(&tool)
+    let output = Command::new(&tool)
         .arg("--strip-all")
         .args([kernel, &stripped])
         .stdin(Stdio::null())
@@ -239,7 +263,7 @@ fn strip(workspace: &Workspace, kernel: &Path, scratch: &Path) -> Result<PathBuf
 
 fn write_images_in(
     scratch: &Path,
-    imager: &Path,
+    [imager, preloader]: [&Path; 2],
     kernel: &Path,
     contents: &Contents,
     images: &Images,
@@ -247,7 +271,7 @@ fn write_images_in(
     let ramdisk = scratch.join("ramdisk");
     std::fs::write(&ramdisk, &contents.ramdisk)
         .map_err(Error::io(format!("writing {}", ramdisk.display())))?;
-    let mut command = std::process::Command::new(imager);
+    let mut command = Command::new(imager);
     command
         .arg("--kernel")
         .arg(kernel)
@@ -274,6 +298,7 @@ fn write_images_in(
             detail: String::from_utf8_lossy(&output.stderr).into_owned(),
         });
     }
+    partition::put_first(&scratch.join("uefi"), preloader, "loader.efi")?;
     for (_, from, to) in &parts {
         std::fs::rename(from, to).map_err(Error::io(format!("writing {}", to.display())))?;
     }

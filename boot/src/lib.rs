@@ -15,6 +15,7 @@ pub mod error;
 pub mod firmware;
 pub mod ktap;
 pub mod machine;
+pub mod partition;
 pub mod payload;
 pub mod progress;
 pub mod qemu;

@@ -93,7 +93,7 @@ fn run(bench: &Bench) -> Result<(), Failed> {
 }
 
 /// Waits until the guest has said `text`.
-fn wait(guest: &mut Guest, text: &str) -> Result<(), Failed> {
+pub(crate) fn wait(guest: &mut Guest, text: &str) -> Result<(), Failed> {
     while !guest.serial().contains(text) {
         if guest.has_ended()? || guest.elapsed() > LIMIT {
             return Err(format!("`{text}` is not in the log\n{}", guest.serial()).into());

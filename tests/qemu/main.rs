@@ -17,6 +17,7 @@ mod machine_checks;
 mod machines;
 mod noise;
 mod pc;
+mod preloader;
 mod replaced_ramdisk;
 mod shell;
 mod slots;
@@ -67,6 +68,7 @@ fn trials(arguments: &Arguments) -> Result<Vec<Trial>, Error> {
     let mut trials = endings::trials(&bench);
     trials.extend(layouts::trials(&bench));
     trials.extend(pc::trials(&bench));
+    trials.extend(preloader::trials(&bench));
     trials.extend(replaced_ramdisk::trials(&bench));
     trials.extend(costs::trials(&bench));
     trials.extend(machine_checks::trials(&bench));
