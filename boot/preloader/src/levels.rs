@@ -9,6 +9,7 @@ use core::arch::global_asm;
 use core::mem;
 use core::ptr::NonNull;
 
+use uefi::Status;
 use uefi::boot::{self, AllocateType, MemoryType, PAGE_SIZE};
 use uefi::mem::memory_map::MemoryAttribute;
 use uefi::proto::security::MemoryProtection;
@@ -132,15 +133,18 @@ impl Way {
     /// Puts the code where it can run.
     ///
     /// # Errors
-    /// The firmware's, if it has no memory below 4 GiB.
+    /// The firmware's, if it has no two pages below 4 GiB.
     pub fn prepare() -> uefi::Result<Self> {
+        let (from, end) = (&raw const levels_start, &raw const levels_end);
+        let length = end.addr() - from.addr();
+        if length > KEPT {
+            return Err(Status::BUFFER_TOO_SMALL.into());
+        }
         // A type that firmware maps as executable.
         let memory = MemoryType::LOADER_CODE;
         let page = boot::allocate_pages(AllocateType::MaxAddress(MAX_ADDRESS), memory, 2)?;
-        let (from, end) = (&raw const levels_start, &raw const levels_end);
-        let length = end.addr() - from.addr();
-        // SAFETY: both symbols bound the code above, which has no relocations; the page is ours, and
-        // longer (the code ends below `KEPT`, or the assembler's offsets would overlap it).
+        // SAFETY: both symbols bound the code above, which refers to itself only by distances; the
+        // page is ours, and longer.
         unsafe { page.as_ptr().copy_from_nonoverlapping(from.cast(), length) };
         let way = Self {
             at: page.addr().get(),
@@ -163,12 +167,11 @@ impl Way {
         }
     }
 
-    /// Switches from 5 levels to 4. What lies in the upper 128 PiB is not mapped any more; the
-    /// firmware maps nothing there, for it maps each address to itself.
+    /// Switches from 5 levels to 4: what lies above 256 TiB is not mapped any more.
     ///
     /// # Safety
-    /// [`are_five`], every address that is in use is its own physical one below 256 TiB, and who
-    /// has changed tables on the processor's behalf so far does not do so again.
+    /// [`are_five`], every address that is in use is its own physical one below 256 TiB, and no code
+    /// runs any more that has looked how many levels there are.
     pub unsafe fn to_four(&self) {
         let five: *const u64 = core::ptr::with_exposed_provenance(root());
         // SAFETY: the processor walks this table, and it is mapped at its own address.
@@ -214,7 +217,7 @@ impl Way {
     }
 }
 
-/// The bits of an entry that are a table's address (Intel SDM volume 3, table 4-15).
+/// The bits of an entry that are a table's address (Intel SDM volume 3, 4.5).
 const TABLE: u64 = 0x000f_ffff_ffff_f000;
 
 /// The address of the top-level table.

@@ -5,8 +5,9 @@
 use core::fmt::Write as _;
 use core::time::Duration;
 
+use preloader::chain::{self, Error};
+use preloader::exit;
 use preloader::levels::{self, Way};
-use preloader::{chain, exit};
 use uefi::boot;
 use uefi::runtime::{self, VariableVendor};
 use uefi::{CStr16, Status, cstr16, entry, system};
@@ -33,9 +34,11 @@ fn main() -> Status {
     }
     let loader = match chain::load(LOADER) {
         Ok(loader) => loader,
-        Err(error) if secure => {
+        Err(Error::NotLoaded(status @ (Status::ACCESS_DENIED | Status::SECURITY_VIOLATION)))
+            if secure =>
+        {
             return refuse(format_args!(
-                "the firmware did not take {LOADER} ({error}).\n\
+                "the firmware does not take {LOADER} ({status:?}).\n\
                  Switch Secure Boot off in its setup."
             ));
         }
