@@ -16,6 +16,9 @@ pub struct Node {
     buddy: IrqLock<Buddy>,
     /// Pages of RAM, usable or not. Written at boot, read any time: relaxed.
     present: AtomicU64,
+    /// First frame of its RAM and the one behind the last, holes and other nodes' RAM in between
+    /// included. Likewise.
+    span: (AtomicU64, AtomicU64),
     /// Free pages that huge pages leave alone. Likewise.
     watermark: AtomicU64,
 }
@@ -25,6 +28,7 @@ impl Node {
         Self {
             buddy: IrqLock::new(LockClass::Buddy, Buddy::new(node, memmap)),
             present: AtomicU64::new(0),
+            span: (AtomicU64::new(u64::MAX), AtomicU64::new(0)),
             watermark: AtomicU64::new(0),
         }
     }
@@ -33,6 +37,16 @@ impl Node {
     #[doc(alias = "node_present_pages")]
     pub fn present_pages(&self) -> u64 {
         self.present.load(Ordering::Relaxed)
+    }
+
+    /// From its first frame of RAM to behind its last; empty, if it has none. What lies in between
+    /// may be a hole, or another node's.
+    #[doc(alias = "node_spanned_pages")]
+    pub fn span(&self) -> PfnRange {
+        let (start, end) = &self.span;
+        let end = end.load(Ordering::Relaxed);
+        let start = start.load(Ordering::Relaxed).min(end);
+        PfnRange::new(Pfn::new(start), Pfn::new(end))
     }
 
     /// Pages that stay free when huge pages are asked for.
@@ -112,6 +126,13 @@ impl Nodes {
         self.nodes[node.index()]
             .present
             .store(present, Ordering::Relaxed);
+    }
+
+    /// Notes that `range` is RAM of `node`.
+    pub(crate) fn extend_span(&self, node: NodeId, range: PfnRange) {
+        let (start, end) = &self.get(node).span;
+        start.fetch_min(range.start.as_u64(), Ordering::Relaxed);
+        end.fetch_max(range.end.as_u64(), Ordering::Relaxed);
     }
 
     /// Whether `node` exists.

@@ -105,6 +105,7 @@ impl Mm {
         let mut present = [0; crate::addr::MAX_NODES];
         for RamRange { range, node } in ram {
             present[node.index()] += range.pages();
+            self.nodes.extend_span(node, range);
         }
         for (n, pages) in (0u8..).zip(present) {
             if pages > 0 {

@@ -1,6 +1,6 @@
 //! Whether a CPU can be interrupted, and what waits for it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,10 @@ pub(crate) struct Interrupts {
     /// Switched off, or being handled.
     busy: Mutex<bool>,
     free: Condvar,
+    /// Accesses since they were switched off, and the most that there were before they were
+    /// switched on again.
+    masked: AtomicU64,
+    most_masked: AtomicU64,
 }
 
 /// An interrupt being handled.
@@ -44,6 +48,7 @@ impl Interrupts {
         let were_on = self.are_on();
         if were_on {
             self.occupy(cpu);
+            self.masked.store(0, Ordering::Relaxed);
             self.off.store(true, Ordering::Relaxed);
         }
         were_on
@@ -51,8 +56,20 @@ impl Interrupts {
 
     pub(crate) fn enable(&self) {
         if self.off.swap(false, Ordering::Relaxed) {
+            let masked = self.masked.load(Ordering::Relaxed);
+            self.most_masked.fetch_max(masked, Ordering::Relaxed);
             self.release();
         }
+    }
+
+    /// Counts an access.
+    pub(crate) fn tick(&self) {
+        self.masked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The most accesses with interrupts off since the last call.
+    pub(crate) fn take_most_masked(&self) -> u64 {
+        self.most_masked.swap(0, Ordering::Relaxed)
     }
 
     /// Interrupts the CPU as soon as it lets itself be.

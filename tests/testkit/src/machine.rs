@@ -205,6 +205,12 @@ impl EmulatedMachine {
         std::mem::take(&mut *lock(&self.lines))
     }
 
+    /// The most steps that this CPU has made with interrupts off, since the last call: accesses,
+    /// flushes, switches.
+    pub fn take_most_masked(&self) -> u64 {
+        self.cpu().interrupts.take_most_masked()
+    }
+
     /// The rules broken since the last call.
     pub fn take_violations(&self) -> Vec<Violation> {
         std::mem::take(&mut *lock(&self.violations))

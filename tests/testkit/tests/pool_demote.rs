@@ -501,3 +501,33 @@ proptest! {
         run.end();
     }
 }
+
+/// Looking for a block to promote, no CPU keeps interrupts off for as long as the free list is:
+/// a block is looked at, and then the lock is given back.
+#[test]
+fn a_search_is_no_longer_for_a_longer_list() {
+    let w = World::builder().ram(0, 0, 5120).boot();
+    let (m, mm) = (&w.m, &w.mm);
+    let [small, large] = [Order::PMD, Order::PUD].map(|order| mm.hugetlb.hstate(order).unwrap());
+    // The first part of every large block is somebody's: none can be promoted.
+    let env = w.env();
+    let mut held = env.hold_nothing();
+    while let Ok(block) = env.block(Order::PMD) {
+        held.push((block, Order::PMD));
+    }
+    let (kept, free): (Vec<_>, Vec<_>) = held
+        .drain(..)
+        .partition(|(block, _)| block.is_aligned(Order::PUD));
+    free.iter()
+        .for_each(|(block, order)| env.free(*block, *order));
+    held.extend(kept);
+    let grown = mm.hugetlb.grow(m, mm.backing(), small, None, 4096);
+    assert!(grown > 1500, "{grown}");
+    m.take_most_masked();
+    assert_eq!(mm.hugetlb.promote(m, mm.backing(), large, None, 1), 0);
+    let most = m.take_most_masked();
+    assert!(
+        most < grown / 10,
+        "{most} steps with interrupts off, {grown} folios"
+    );
+}

@@ -190,11 +190,6 @@ impl Pools {
         self.nodes[node.index()].free.first()
     }
 
-    /// The folio behind `head` on the free list of `node`.
-    pub(super) fn next_free<M: Machine>(&self, m: &M, node: NodeId, head: Page) -> Option<Page> {
-        self.nodes[node.index()].free.next(m, head)
-    }
-
     /// Puts a folio that the pool has given out on its free list again.
     #[doc(alias = "enqueue_hugetlb_folio")]
     pub(super) fn enqueue<M: Machine>(&mut self, m: &M, head: Page) {

@@ -6,7 +6,7 @@ use super::hold::is_free_of;
 use super::poison::has_hwpoisoned;
 use super::turns::Turns;
 use super::{Backing, Event, Hstate, HugeTlb};
-use crate::addr::NodeId;
+use crate::addr::{NodeId, Pfn};
 use crate::machine::Machine;
 use crate::page::{self, Memmap, Page, PageList};
 use crate::paging;
@@ -125,7 +125,7 @@ impl HugeTlb {
             let head = nodes
                 .by_ref()
                 .filter(asked)
-                .find_map(|node| take_block(m, backing.vmemmap.memmap(), h, small, node));
+                .find_map(|node| take_block(m, backing, h, small, node));
             let Some(head) = head else { break };
             if !self.merge(m, backing, h, small, head) {
                 self.admit_parts(m, small, head, h);
@@ -224,48 +224,53 @@ fn put_back<M: Machine>(m: &M, h: &Hstate, list: &mut PageList) {
 }
 
 /// Takes all folios of `small` of one block that a folio of `h` could be out of the pool
-/// of `node`, if there is such a block; its first page.
+/// of `node`, if there is such a block; its first page. The block with the lowest address is
+/// taken.
+///
+/// Blocks are looked for by address and not on the free list, which may have any length: the lock
+/// is held for one block at a time.
 fn take_block<M: Machine>(
     m: &M,
-    memmap: Memmap,
+    backing: Backing<'_>,
     h: &Hstate,
     small: &Hstate,
     node: NodeId,
 ) -> Option<Page> {
-    let mut pools = small.pools.lock(m);
-    let count = h.order().pages() / small.order().pages();
-    if pools.available() < count || pools.counts(node).persistent() < count {
-        return None;
-    }
-    let mut next = pools.first_free(node);
-    while let Some(head) = next {
-        let first = memmap.pfn(head);
-        if first.is_aligned(h.order()) && is_all_free(m, memmap, h, small, head, node) {
+    let memmap = backing.vmemmap.memmap();
+    let span = backing.nodes.get(node).span();
+    let (pages, end) = (h.order().pages(), span.end.as_u64());
+    let first = span.start.as_u64().next_multiple_of(pages);
+    let blocks = (first..end).step_by(usize::try_from(pages).ok()?);
+    for pfn in blocks.filter(|pfn| pfn + pages <= end) {
+        let head = memmap.page(Pfn::new(pfn));
+        // Without the lock this may be true no longer, and is looked at again. Interrupts are off
+        // for the walk of the tables, which another CPU may free (`paging::walk`).
+        let irq = m.irq_save();
+        let found = is_part(m, memmap, small, head, node);
+        m.irq_restore(irq);
+        if !found {
+            continue;
+        }
+        let mut pools = small.pools.lock(m);
+        let count = pages / small.order().pages();
+        if pools.available() < count || pools.counts(node).persistent() < count {
+            return None;
+        }
+        if parts(head, h, small).all(|part| is_part(m, memmap, small, part, node)) {
             for part in parts(head, h, small) {
                 let removed = pools.remove_this(m, node, part, Kind::Persistent);
                 debug_assert!(removed, "counted above");
             }
             return Some(head);
         }
-        next = pools.next_free(m, node, head);
     }
     None
 }
 
-/// Whether every part of the block at `head` is a free folio of `small` on `node`.
-fn is_all_free<M: Machine>(
-    m: &M,
-    memmap: Memmap,
-    h: &Hstate,
-    small: &Hstate,
-    head: Page,
-    node: NodeId,
-) -> bool {
-    parts(head, h, small).all(|part| {
-        let pfn = memmap.pfn(part);
-        // A section that is a hole has no struct pages to look at.
-        let there =
-            !pfn.is_aligned(Memmap::SECTION) || paging::is_mapped(m, m.root(), part.address());
-        there && is_free_of(m, small, part) && !has_hwpoisoned(m, part) && part.node(m) == node
-    })
+/// Whether there is a free folio of `small` on `node` at `part`, sound as far as is known.
+fn is_part<M: Machine>(m: &M, memmap: Memmap, small: &Hstate, part: Page, node: NodeId) -> bool {
+    let pfn = memmap.pfn(part);
+    // A section that is a hole has no struct pages to look at.
+    let there = !pfn.is_aligned(Memmap::SECTION) || paging::is_mapped(m, m.root(), part.address());
+    there && is_free_of(m, small, part) && !has_hwpoisoned(m, part) && part.node(m) == node
 }

@@ -111,6 +111,7 @@ impl EmulatedMachine {
     /// Flushes that were put off until this CPU gets round to them are done then.
     fn step(&self, point: Point) -> u64 {
         let random = schedule::point(point);
+        self.cpu().interrupts.tick();
         let own = !schedule::is_handler() && self.cpu().interrupts.are_on();
         if own && self.saboteur.active() {
             for late in self.saboteur.due_on(self.this_cpu()) {
