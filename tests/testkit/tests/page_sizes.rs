@@ -72,3 +72,36 @@ fn a_leaf_replaced_in_use_is_a_machine_check() {
     let caught = w.m.expect_violation(|| story(&w, 1));
     assert!(matches!(caught, Violation::MultiHit { .. }), "{caught}");
 }
+
+/// In two steps a leaf is split, and that flushed, before an entry changes: two flushes a fold, and
+/// nothing else is different. Neither is right on that processor: a split changes the size.
+#[test]
+fn two_steps_cost_a_flush() {
+    for two_steps in [false, true] {
+        let w = World::builder().ram(0, 0, 3072).cpus(2).boot();
+        w.speculate(0.2, 7);
+        w.mm.vmemmap.set_two_steps(two_steps);
+        w.mm.hugetlb.set_optimize(true);
+        let h = w.mm.hugetlb.hstate(Order::PMD).expect("2 MiB");
+        let flushes = || w.mm.vmemmap.ledger().totals().flushes;
+        let before = flushes();
+        w.mm.hugetlb.grow(&w.m, w.mm.backing(), h, None, 1);
+        assert_eq!(
+            flushes() - before,
+            1 + u64::from(two_steps),
+            "the first fold of a leaf"
+        );
+        let before = flushes();
+        w.mm.hugetlb.grow(&w.m, w.mm.backing(), h, None, 1);
+        assert_eq!(flushes() - before, 1, "a fold where there is a table");
+        w.mm.hugetlb.shrink(&w.m, w.mm.backing(), h, None, 2);
+        if two_steps {
+            story(&w, 3);
+        }
+        assert_eq!(w.m.take_violations(), []);
+    }
+    let w = world(true);
+    w.mm.vmemmap.set_two_steps(true);
+    let caught = w.m.expect_violation(|| story(&w, 1));
+    assert!(matches!(caught, Violation::MultiHit { .. }), "{caught}");
+}

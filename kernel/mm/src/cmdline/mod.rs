@@ -68,6 +68,9 @@ pub struct Options<'a> {
     /// `tlb_single_page_flush_ceiling=`: ranges of more pages drop all translations.
     #[doc(alias = "tlb_single_page_flush_ceiling")]
     pub flush_ceiling: u64,
+    /// `vmemmap_steps=`: whether folding splits a leaf, and flushes, before entries change (2), or
+    /// does both at once (1).
+    pub two_steps: bool,
     /// `selftest=`, as typed: `on`, `off`, `list` or patterns. Reading it is up to
     /// whoever has the tests.
     #[doc(alias = "kunit.filter_glob")]
@@ -96,6 +99,7 @@ impl Default for Options<'_> {
             max_cpus: None,
             watchdog_thresh: WATCHDOG_THRESH,
             flush_ceiling: FULL_FLUSH_CEILING,
+            two_steps: false,
             selftest: "on",
             init: Init::Shell,
             script: None,
@@ -282,7 +286,7 @@ struct Parser<'a> {
 type Handler = for<'a> fn(&mut Parser<'a>, Word<'a>, Option<&'a str>) -> Result<(), Why<'a>>;
 
 impl<'a> Parser<'a> {
-    const WORDS: [(&'static str, Handler); 19] = [
+    const WORDS: [(&'static str, Handler); 20] = [
         ("hugepagesz", |p, _, value| {
             p.hugepages.size_word(value.unwrap_or_default())
         }),
@@ -335,6 +339,14 @@ impl<'a> Parser<'a> {
             p.options.flush_ceiling = value.and_then(number).ok_or(Why::Expected(
                 "a number of pages, as in tlb_single_page_flush_ceiling=33",
             ))?;
+            Ok(())
+        }),
+        ("vmemmap_steps", |p, _, value| {
+            p.options.two_steps = match value {
+                Some("1") => false,
+                Some("2") => true,
+                _ => return Err(Why::Expected("vmemmap_steps=1 or vmemmap_steps=2")),
+            };
             Ok(())
         }),
         ("soak", |p, _, value| {

@@ -58,6 +58,9 @@ impl Vmemmap {
         head: Page,
         order: Order,
     ) -> Result<(), HvoError> {
+        if self.takes_two_steps() {
+            self.split_leaves(m, frames, core::iter::once(head), order);
+        }
         let mut gather = Gather::new();
         let result = self.fold(m, frames, head, order, &mut gather);
         gather.finish(m, frames, self);
@@ -78,6 +81,10 @@ impl Vmemmap {
         list: &PageList,
         order: Order,
     ) -> u64 {
+        if self.takes_two_steps() {
+            let heads = core::iter::successors(list.first(), |head| list.next(m, *head));
+            self.split_leaves(m, frames, heads, order);
+        }
         let mut gather = Gather::new();
         let mut folded = 0;
         let mut next = list.first();

@@ -40,11 +40,12 @@ mod rollback;
 mod slot;
 mod tables;
 mod tails;
+mod two_steps;
 mod unfold;
 mod unshare;
 
 use core::fmt;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 pub use crate::memblock::RamRange;
 pub use boot::BOOT_ORDER;
@@ -141,6 +142,8 @@ pub struct Vmemmap {
     boot: boot::BootBlocks,
     /// Warnings already given, one bit each. Relaxed: only a log line hangs on it.
     warned: AtomicU8,
+    /// Whether a leaf is split, and that flushed, before entries change.
+    two_steps: AtomicBool,
 }
 
 const WARNED_ORDER: u8 = 1 << 0;
@@ -157,6 +160,7 @@ impl Vmemmap {
             ledger: Ledger::new(),
             boot: boot::BootBlocks::new(),
             warned: AtomicU8::new(0),
+            two_steps: AtomicBool::new(false),
         }
     }
 
