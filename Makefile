@@ -6,7 +6,7 @@ run: setup
 
 # The QEMU matrix last: its totals end the log.
 test: setup check
-	cargo test --no-fail-fast -p boot -p ktest -p mm -p native -p shell -p suites -p testkit
+	cargo test --no-fail-fast -p boot -p ktest -p mm -p native -p qr -p shell -p suites -p testkit
 	cargo test -p tests --test compare
 	cargo test -p tests --test qemu
 

@@ -241,13 +241,47 @@ pub fn write_images(
     result
 }
 
-/// A copy of `kernel` in `scratch` without what only debuggers read: four fifths of it, which a
-/// loader would copy, at a speed that differs by machine.
+/// Where the kernel says which commit it is of, and how many bytes it has for it.
+const COMMIT_SECTION: &str = ".tailfold.commit";
+const COMMIT_BYTES: usize = 32;
+
+/// The commit that is checked out, with `-dirty` behind it if a file of it was changed; nothing
+/// where git does not say.
+fn commit(workspace: &Workspace) -> String {
+    let output = Command::new("git")
+        .args([
+            "describe",
+            "--always",
+            "--dirty",
+            "--abbrev=12",
+            "--exclude=*",
+        ])
+        .current_dir(workspace.root())
+        .stdin(Stdio::null())
+        .output();
+    match output {
+        Ok(output) if output.status.success() => {
+            String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        }
+        _ => String::new(),
+    }
+}
+
+/// A copy of `kernel` in `scratch` that knows its commit, without what only debuggers read: four
+/// fifths of it, which a loader would copy, at a speed that differs by machine.
 fn strip(workspace: &Workspace, kernel: &Path, scratch: &Path) -> Result<PathBuf, Error> {
     let tool = workspace.llvm_tool("llvm-objcopy")?;
     let stripped = scratch.join("kernel");
+    let mut name = commit(workspace).into_bytes();
+    name.resize(COMMIT_BYTES, 0);
+    let section = scratch.join("commit");
+    std::fs::write(&section, name).map_err(Error::io(format!("writing {}", section.display())))?;
     let output = Command::new(&tool)
         .arg("--strip-all")
+        .arg(format!(
+            "--update-section={COMMIT_SECTION}={}",
+            section.display()
+        ))
         .args([kernel, &stripped])
         .stdin(Stdio::null())
         .output()

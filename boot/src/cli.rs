@@ -49,6 +49,9 @@ pub enum Command {
     /// Show or set the command line and the script of an image or a stick
     #[command(after_help = STATUSES)]
     Cmdline(CmdlineOptions),
+    /// Read the kernel's report off a photograph of its screen
+    #[command(after_help = STATUSES)]
+    Report(ReportOptions),
     /// Write an image to a USB stick: shows the device, asks, writes, reads back
     #[command(after_help = STATUSES)]
     Usb(UsbOptions),
@@ -340,6 +343,15 @@ pub struct CmdlineOptions {
     /// The commands that the shell runs at boot, a file of lines; `-` takes them away
     #[arg(long, value_name = "FILE", requires = "words")]
     pub script: Option<PathBuf>,
+}
+
+/// Options of `report`.
+#[derive(Debug, Clone, Args)]
+pub struct ReportOptions {
+    /// Photographs or screenshots (PNG, JPEG) of the codes, or the texts that a reader of QR codes
+    /// has found in them, in any order
+    #[arg(required = true, value_name = "PICTURE|TEXT")]
+    pub from: Vec<String>,
 }
 
 /// Options of `usb`.

@@ -18,7 +18,7 @@ use crate::qemu::{self, End, Ended, Options};
 use crate::screen::{self, Shot, When};
 use crate::size::Size;
 use crate::workspace::Workspace;
-use crate::{bochs, compare, ramdisk, usb, verdict};
+use crate::{bochs, compare, photo, ramdisk, usb, verdict};
 
 /// Longest time of `run` where nobody sits at a terminal to end it.
 const RUN_LIMIT: Duration = Duration::from_secs(600);
@@ -53,6 +53,7 @@ pub fn execute(cli: Cli) -> Result<(), Error> {
         Some(Command::Soak(options)) => soak(&options),
         Some(Command::CompareLinux(options)) => compare::command::compare(&options),
         Some(Command::Cmdline(options)) => ramdisk::command(&options),
+        Some(Command::Report(options)) => photo::command(&options),
         Some(Command::Usb(options)) => usb::command(&options),
     }
 }

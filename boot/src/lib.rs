@@ -17,6 +17,7 @@ pub mod ktap;
 pub mod machine;
 pub mod partition;
 pub mod payload;
+pub mod photo;
 pub mod progress;
 pub mod qemu;
 pub mod ramdisk;

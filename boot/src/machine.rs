@@ -389,7 +389,8 @@ impl Machine {
 pub struct Arguments(Vec<Vec<OsString>>);
 
 impl Arguments {
-    fn flag(&mut self, flag: &str) {
+    /// Adds `flag`, a word of QEMU or the value of the word before.
+    pub fn flag(&mut self, flag: &str) {
         self.0.push(vec![flag.into()]);
     }
 

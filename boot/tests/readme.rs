@@ -97,7 +97,9 @@ fn taken(rest: &[&str]) {
     };
     let boots = match cli.command {
         None | Some(Sub::Run(_) | Sub::Test(_) | Sub::Bench(_) | Sub::Soak(_)) => true,
-        Some(Sub::Image(_) | Sub::CompareLinux(_) | Sub::Cmdline(_) | Sub::Usb(_)) => false,
+        Some(
+            Sub::Image(_) | Sub::CompareLinux(_) | Sub::Cmdline(_) | Sub::Report(_) | Sub::Usb(_),
+        ) => false,
     };
     if !boots {
         return;

@@ -6,7 +6,7 @@ use crate::arch::x86_64::exit::{self, Verdict};
 use crate::arch::x86_64::{cpu, irq};
 use crate::console::Level;
 use crate::selftest::Run;
-use crate::{bench, console, log, report, shell, soak, state};
+use crate::{bench, log, report, shell, soak, state};
 
 /// Shows the result and does what `init=` says. `tested` is what came of the
 /// self-tests, if they ran.
@@ -16,25 +16,12 @@ pub(crate) fn end(options: Options<'_>, tested: Option<Run>) -> ! {
         Some(run) if !run.totals.is_pass() => Verdict::Fail,
         Some(_) | None => soaked.unwrap_or(Verdict::Pass),
     };
-    if let Some(Run { totals, failed }) = &tested {
-        // The lines of the tests have gone by; what counts stays on the screen.
-        console::new_page();
-        report::print();
-        for line in failed {
-            // Not as KTAP: a second result for a case would contradict the plan.
-            console::result_line(Level::Warn, format_args!("failed: {}", line.trim_start()));
-        }
-        console::raw_line(format_args!(
-            "Self-tests: {} passed, {} failed, {} skipped",
-            totals.pass, totals.fail, totals.skip
-        ));
-    }
     let (level, text) = match (verdict, &tested) {
         (_, None) if soaked.is_none() => (Level::Info, "self-tests did not run"),
         (Verdict::Pass, _) => (Level::Info, "PASS"),
         (Verdict::Fail, _) => (Level::Warn, "FAIL"),
     };
-    console::result_line(level, format_args!("Tailfold: {text}"));
+    report::print_last_page(tested.as_ref(), (level, format_args!("Tailfold: {text}")));
     match options.init {
         Init::Shell => shell::run(state::script()),
         Init::Halt => {
@@ -44,7 +31,7 @@ pub(crate) fn end(options: Options<'_>, tested: Option<Run>) -> ! {
         Init::Poweroff | Init::Soak if cpu::features().hypervisor => exit::end(verdict),
         Init::Poweroff | Init::Soak => {
             log!("no hypervisor to end; switch the machine off");
-            irq::halt_forever()
+            shell::stay()
         }
         Init::Bench => {
             let measured = bench::run(options.bench);

@@ -56,10 +56,11 @@ fn start(info: &'static mut BootInfo) -> ! {
     } else {
         ""
     };
-    log!("Tailfold {}{checked}", env!("CARGO_PKG_VERSION"));
+    log!("Tailfold {}{checked}", boot::version::version());
     let framebuffer = early_console(info);
     let handoff = Handoff::take(info);
-    command_line(info);
+    let source = command_line(info);
+    state::set_booted(handoff.firmware, source);
 
     cpu::enable_protections();
     cpu::enable_vectors();
@@ -96,8 +97,8 @@ fn early_console(info: &mut BootInfo) -> Option<(u64, u64)> {
     memory
 }
 
-/// Reads the command line; bad words are named and skipped.
-fn command_line(info: &BootInfo) {
+/// Reads the command line; bad words are named and skipped. Returns where it came from.
+fn command_line(info: &BootInfo) -> cmdline::Source {
     let ramdisk = handoff::ramdisk(info);
     let (line, source) = cmdline::get(ramdisk);
     state::set_command_line(line);
@@ -119,12 +120,14 @@ fn command_line(info: &BootInfo) {
         state::set_script(script);
     }
     mm::paging::set_full_flush_ceiling(options.flush_ceiling);
+    MM.vmemmap.set_two_steps(options.two_steps);
     smp::watchdog::set_thresh(options.watchdog_thresh);
     if !options.shows(mm::machine::Level::Warn) {
         console::show_up_to(console::Level::Emerg);
     } else if !options.shows(mm::machine::Level::Info) {
         console::show_up_to(console::Level::Warn);
     }
+    source
 }
 
 fn clock() {

@@ -11,6 +11,7 @@ use spin::Once;
 use suites::Env;
 
 use crate::arch::x86_64::layout;
+use crate::boot::cmdline;
 use crate::drivers::acpi::Madt;
 use crate::metal::Metal;
 
@@ -20,6 +21,7 @@ pub(crate) static MM: Mm = Mm::new(Memmap::new(Memmap::DEFAULT_BASE));
 static OPTIONS: Once<Options<'static>> = Once::new();
 static RAM: Once<MemoryMap> = Once::new();
 static COMMAND_LINE: Once<&'static [u8]> = Once::new();
+static BOOTED: Once<(&'static str, cmdline::Source)> = Once::new();
 static SCRIPT: Once<&'static str> = Once::new();
 static MAP: Once<&'static MapBuilder> = Once::new();
 static MANAGED: Once<u64> = Once::new();
@@ -45,6 +47,16 @@ pub(crate) fn set_ram(map: MemoryMap) -> &'static MemoryMap {
 /// The RAM, sorted, each range on one node; none until the map is there.
 pub(crate) fn ram() -> &'static [RamRange] {
     RAM.get().map_or(&[], MemoryMap::as_slice)
+}
+
+/// Keeps what kind of firmware there is, and where the command line came from.
+pub(crate) fn set_booted(firmware: &'static str, source: cmdline::Source) {
+    BOOTED.call_once(|| (firmware, source));
+}
+
+/// `BIOS` or `UEFI`, and where the command line came from, once both are known.
+pub(crate) fn booted() -> Option<(&'static str, cmdline::Source)> {
+    BOOTED.get().copied()
 }
 
 /// Keeps the command line itself.

@@ -12,6 +12,7 @@
 mod boots;
 mod costs;
 mod endings;
+mod last_page;
 mod layouts;
 mod machine_checks;
 mod machines;
@@ -69,6 +70,7 @@ fn trials(arguments: &Arguments) -> Result<Vec<Trial>, Error> {
     trials.extend(layouts::trials(&bench));
     trials.extend(pc::trials(&bench));
     trials.extend(preloader::trials(&bench));
+    trials.extend(last_page::trials(&bench));
     trials.extend(replaced_ramdisk::trials(&bench));
     trials.extend(costs::trials(&bench));
     trials.extend(machine_checks::trials(&bench));

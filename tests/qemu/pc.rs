@@ -15,6 +15,7 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::Bench;
 use crate::boots::hint;
+use crate::last_page::check_code;
 use crate::machines::machine;
 use crate::slots::Slot;
 
@@ -139,8 +140,8 @@ fn stick(bench: &Bench, firmware: Firmware) -> Result<(), Failed> {
     }
 }
 
-/// On a screen of this size: when the kernel has come to its verdict, text
-/// and bars are on it. (Serial tells when to look; the sticks above have none.)
+/// On a screen of this size: when the kernel has come to its verdict, text, bars and the code of
+/// the report are on it. (Serial tells when to look; the sticks above have none.)
 fn picture(bench: &Bench, firmware: Firmware, width: u32, height: u32) -> Result<(), Failed> {
     let name = format!("pc::screen_{}_{width}x{height}", firmware.name());
     let mut machine = machine(bench, bench.images.get(firmware), firmware);
@@ -173,8 +174,14 @@ fn picture(bench: &Bench, firmware: Firmware, width: u32, height: u32) -> Result
     if drawn.bar < 8 * 8 {
         return Err(bad("no bar as long as eight characters"));
     }
+    if width >= WITH_CODE {
+        check_code(&file, &std::fs::read_to_string(&log)?)?;
+    }
     Ok(())
 }
+
+/// From this width on the report's code stands beside its text.
+const WITH_CODE: u32 = 1024;
 
 /// Height of a line of text in pixels.
 const LINE: u32 = 12;

@@ -56,6 +56,8 @@ pub(crate) struct Handoff {
     pub(crate) map: &'static MapBuilder,
     /// Whatever is RAM, free or not, as "usable": what the direct map covers.
     pub(crate) reachable: &'static MapBuilder,
+    /// `BIOS` or `UEFI`, by whose names the loader gives to kinds of memory.
+    pub(crate) firmware: &'static str,
     /// Where ACPI starts.
     pub(crate) rsdp: Option<u64>,
 }
@@ -74,6 +76,7 @@ impl Handoff {
         );
         let mut map = MAP.lock();
         let mut reachable = REACHABLE.lock();
+        let mut firmware = "firmware of an unknown kind";
         for &MemoryRegion { start, end, kind } in info.memory_regions.iter() {
             let length = end.saturating_sub(start);
             let region = |kind| Region {
@@ -81,6 +84,11 @@ impl Handoff {
                 length,
                 kind,
             };
+            match kind {
+                MemoryRegionKind::UnknownBios(_) => firmware = "BIOS",
+                MemoryRegionKind::UnknownUefi(_) => firmware = "UEFI",
+                _ => {}
+            }
             let memory = classify(kind);
             map.add(region(match memory {
                 Memory::Free => Kind::Usable,
@@ -93,6 +101,7 @@ impl Handoff {
         Self {
             map: spin::MutexGuard::leak(map),
             reachable: spin::MutexGuard::leak(reachable),
+            firmware,
             rsdp: info.rsdp_addr.into_option(),
         }
     }

@@ -7,3 +7,4 @@ pub(crate) mod image;
 pub(crate) mod kernel_map;
 pub(crate) mod numa;
 pub(crate) mod script;
+pub(crate) mod version;

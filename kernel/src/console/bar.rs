@@ -1,4 +1,4 @@
-//! Bars within a line of text.
+//! Bars within a line of text, and their colours.
 //!
 //! A bar is a run of private-use characters, so that it passes through the same
 //! text layer as everything else: the screen fills rectangles for them, everywhere
@@ -17,11 +17,31 @@ pub(crate) enum Colour {
     Green = 2,
     /// Spent on bookkeeping.
     Orange = 3,
+    /// Of several kinds.
+    Violet = 4,
+    /// The light squares of a QR code.
+    White = 5,
+    /// Its dark ones, and the background of a screen.
+    Black = 6,
 }
 
 impl Colour {
     /// All of them, in the order of their numbers.
-    pub(crate) const ALL: [Self; 4] = [Self::Dim, Self::Blue, Self::Green, Self::Orange];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Dim,
+        Self::Blue,
+        Self::Green,
+        Self::Orange,
+        Self::Violet,
+        Self::White,
+        Self::Black,
+    ];
+
+    /// A character that is a cell of the colour.
+    pub(crate) fn square(self) -> char {
+        let (colour, eighths) = (self, EIGHTHS);
+        BarCell { colour, eighths }.as_char()
+    }
 
     /// Red, green and blue, 0 to 255 each.
     pub(crate) const fn rgb(self) -> [u8; 3] {
@@ -30,6 +50,9 @@ impl Colour {
             Self::Blue => [0x4a, 0x90, 0xe2],
             Self::Green => [0x50, 0xb8, 0x6c],
             Self::Orange => [0xe0, 0x9a, 0x3c],
+            Self::Violet => [0x9a, 0x6c, 0xc8],
+            Self::White => [0xff; 3],
+            Self::Black => [0; 3],
         }
     }
 }
@@ -63,7 +86,7 @@ impl BarCell {
 }
 
 /// What a character that is not ASCII is where only ASCII goes.
-pub(super) fn as_ascii(c: char) -> u8 {
+pub(crate) fn as_ascii(c: char) -> u8 {
     match BarCell::from_char(c) {
         Some(cell) if cell.eighths * 2 >= EIGHTHS => b'#',
         Some(_) => b'.',

@@ -4,6 +4,8 @@
 //! in front; [`raw_line`] does not, for KTAP.
 
 mod bar;
+mod pages;
+mod picture;
 mod ring;
 mod screen;
 mod vt;
@@ -13,9 +15,14 @@ use alloc::string::String;
 use core::fmt::{self, Write as _};
 use core::sync::atomic::{AtomicU8, Ordering};
 
+use arrayvec::ArrayVec;
+use ktest::Text;
+use qr::Code;
 use spin::Mutex;
 
 pub(crate) use bar::{Bar, Colour};
+use pages::Pages;
+pub(crate) use picture::Picture;
 pub(crate) use ring::Ring;
 pub(crate) use screen::Screen;
 use vt::Vt;
@@ -49,6 +56,20 @@ struct Console {
     /// Where lines without a time stamp go instead, while a command's output is redirected. Has
     /// its memory: nothing is allocated under the lock.
     capture: Option<String>,
+    pages: Pages,
+    warnings: Warnings,
+}
+
+/// Longest warning that is kept, in bytes.
+const WARNING: usize = 160;
+
+/// Lines that said what is wrong.
+#[derive(Clone, Debug)]
+pub(crate) struct Warnings {
+    /// How many there were.
+    pub(crate) count: usize,
+    /// The first ones.
+    pub(crate) first: ArrayVec<Text<WARNING>, 4>,
 }
 
 static CONSOLE: Mutex<Console> = Mutex::new(Console {
@@ -57,6 +78,11 @@ static CONSOLE: Mutex<Console> = Mutex::new(Console {
     screen: None,
     vt: Vt::new(),
     capture: None,
+    pages: Pages::new(),
+    warnings: Warnings {
+        count: 0,
+        first: ArrayVec::new_const(),
+    },
 });
 
 // Lines of this level and those that are more urgent are shown; the ring keeps all.
@@ -120,6 +146,40 @@ pub(crate) fn new_page() {
     });
 }
 
+/// Lets `f` add to what is on the screen, if there is one.
+pub(crate) fn dress(f: impl FnOnce(&mut Screen)) {
+    with(|console| {
+        if let Some(screen) = &mut console.screen {
+            f(screen);
+        }
+    });
+}
+
+/// The codes that a person can turn to; see [`show_page`].
+pub(crate) fn set_codes(codes: &'static [Code]) {
+    with(|console| console.pages.set_codes(codes));
+}
+
+/// Number of the page that the screen shows, and how many codes there are: page 0 is the live
+/// text, the next ones are the codes, and behind them comes the log from its end back.
+pub(crate) fn page() -> (usize, usize) {
+    with(|console| (console.pages.at(), console.pages.codes()))
+}
+
+/// Shows page `number` on the screen, or the last one if there are not so many.
+pub(crate) fn show_page(number: usize) {
+    with(|console| {
+        if let Some(screen) = &mut console.screen {
+            console.pages.show(number, &console.ring, screen);
+        }
+    });
+}
+
+/// The warnings so far.
+pub(crate) fn warnings() -> Warnings {
+    with(|console| console.warnings.clone())
+}
+
 /// What a person at the terminal is told: shown, not logged. Control codes of a VT100
 /// are understood.
 pub(crate) fn print(text: &str) {
@@ -139,6 +199,15 @@ pub(crate) fn read_byte() -> Option<u8> {
     with(|console| console.serial.as_mut().and_then(Serial::read))
 }
 
+/// The character that stands for `c` where only ASCII goes: the serial port, the log.
+pub(crate) fn as_ascii(c: char) -> char {
+    if c.is_ascii() {
+        c
+    } else {
+        char::from(bar::as_ascii(c))
+    }
+}
+
 /// The log as far as it is kept, oldest first.
 #[doc(alias = "kmsg_dump")]
 pub(crate) fn with_log(mut each: impl FnMut(&[u8])) {
@@ -150,12 +219,31 @@ pub(crate) fn log(level: Level, line: fmt::Arguments<'_>) {
     let micros = tsc::micros();
     let (s, us) = (micros / 1_000_000, micros % 1_000_000);
     let shown = level as u8 <= SHOWN.load(Ordering::Relaxed);
+    if level == Level::Warn {
+        with(|console| {
+            let warnings = &mut console.warnings;
+            warnings.count += 1;
+            if !warnings.first.is_full() {
+                warnings.first.push(Text::of(line));
+            }
+        });
+    }
     write_line(level, shown, format_args!("[{s:5}.{us:06}] {line}"));
 }
 
 /// One line as it is, shown whatever the command line says.
 pub(crate) fn raw_line(line: fmt::Arguments<'_>) {
     result_line(Level::Info, line);
+}
+
+/// As [`raw_line`], for all but the screen.
+pub(crate) fn unseen_line(line: fmt::Arguments<'_>) {
+    with(|console| {
+        let screen = console.screen.take();
+        // Only a Display implementation can fail, and then the rest is lost.
+        let _ = writeln!(Everywhere::of(console, Level::Info, true), "{line}");
+        console.screen = screen;
+    });
 }
 
 /// As [`raw_line`], in the colour of `level`.
@@ -180,13 +268,8 @@ impl fmt::Write for Bounded<'_> {
     fn write_str(&mut self, s: &str) -> fmt::Result {
         for c in s.chars() {
             // As on the serial port, where bars have no characters of their own.
-            let c = if c.is_ascii() {
-                c
-            } else {
-                char::from(bar::as_ascii(c))
-            };
             if self.0.len() < self.0.capacity() {
-                self.0.push(c);
+                self.0.push(as_ascii(c));
             }
         }
         Ok(())
@@ -213,14 +296,7 @@ pub(crate) fn captured<R>(
 fn write_line(level: Level, shown: bool, line: fmt::Arguments<'_>) {
     with(|console| {
         // Only a Display implementation can fail, and then the rest is lost.
-        let _ = writeln!(
-            Everywhere {
-                console,
-                level,
-                shown
-            },
-            "{line}"
-        );
+        let _ = writeln!(Everywhere::of(console, level, shown), "{line}");
     });
 }
 
@@ -230,14 +306,23 @@ struct Everywhere<'a> {
     shown: bool,
 }
 
+impl<'a> Everywhere<'a> {
+    const fn of(console: &'a mut Console, level: Level, shown: bool) -> Self {
+        Self {
+            console,
+            level,
+            shown,
+        }
+    }
+}
+
 impl fmt::Write for Everywhere<'_> {
     fn write_str(&mut self, s: &str) -> fmt::Result {
         let Console {
             ring,
             serial,
             screen,
-            vt: _,
-            capture: _,
+            ..
         } = &mut *self.console;
         let mut serial = serial.as_mut().filter(|_| self.shown);
         let screen = screen.as_mut().filter(|_| self.shown);
@@ -291,6 +376,7 @@ pub(crate) fn break_locks() {
     // What a panic says is shown, whatever it interrupted. The text is not given back: the heap's
     // lock may be held.
     with(|console| core::mem::forget(console.capture.take()));
+    show_page(0);
 }
 
 /// Logs one line, formatted as by `format!`.

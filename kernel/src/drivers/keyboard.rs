@@ -22,6 +22,17 @@ const ENABLE: u8 = 0xae;
 /// Most bytes that are taken at once, should a controller never run dry.
 const MAX_BYTES: usize = 64;
 
+/// Something typed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Key {
+    /// A byte of what a VT100 sends.
+    Byte(u8),
+    /// To earlier text.
+    PageUp,
+    /// To later text.
+    PageDown,
+}
+
 /// The keyboard: keys in, the bytes of a VT100 out.
 pub(crate) struct Keyboard {
     decoder: PS2Keyboard<Us104Key, ScancodeSet1>,
@@ -45,12 +56,30 @@ impl Keyboard {
         Some(Self { decoder, rest: &[] })
     }
 
-    /// The next byte of what has been typed. What has none, on the layout or in ASCII, is
-    /// left out.
-    pub(crate) fn read(&mut self) -> Option<u8> {
+    /// Whether there is a keyboard and not just a controller, which firmware may pretend for a
+    /// machine with none: whether one answers when it is asked for an echo.
+    pub(crate) fn answers(&mut self) -> bool {
+        if !has_room(&mut status) {
+            return false;
+        }
+        // SAFETY: the port is the keyboard controller's; the byte goes to the keyboard, which
+        // answers and does nothing else (H-1).
+        unsafe { PortWriteOnly::new(DATA).write(ECHO) };
+        answered(&mut || {
+            let status = status();
+            let full = status != ABSENT && status & FULL != 0;
+            // SAFETY: as in `read`; the byte is taken (H-1).
+            let byte = full.then(|| unsafe { PortReadOnly::<u8>::new(DATA).read() });
+            byte.filter(|_| status & MOUSE == 0)
+        })
+    }
+
+    /// The next key, or byte of one, that has been typed. What has none, on the layout or in
+    /// ASCII, is left out.
+    pub(crate) fn read(&mut self) -> Option<Key> {
         if let Some((&first, rest)) = self.rest.split_first() {
             self.rest = rest;
-            return Some(first);
+            return Some(Key::Byte(first));
         }
         for _ in 0..MAX_BYTES {
             let status = status();
@@ -67,15 +96,17 @@ impl Keyboard {
             };
             let bytes: &[u8] = match self.decoder.process_keyevent(event) {
                 Some(DecodedKey::Unicode(c)) => match u8::try_from(c) {
-                    Ok(byte) if c.is_ascii() => return Some(byte),
+                    Ok(byte) if c.is_ascii() => return Some(Key::Byte(byte)),
                     _ => continue,
                 },
+                Some(DecodedKey::RawKey(KeyCode::PageUp)) => return Some(Key::PageUp),
+                Some(DecodedKey::RawKey(KeyCode::PageDown)) => return Some(Key::PageDown),
                 Some(DecodedKey::RawKey(key)) => sequence(key),
                 None => continue,
             };
             if let Some((&first, rest)) = bytes.split_first() {
                 self.rest = rest;
-                return Some(first);
+                return Some(Key::Byte(first));
             }
         }
         None
@@ -85,6 +116,16 @@ impl Keyboard {
 /// Polls until a controller counts as stuck. One takes some hundred microseconds for a byte, and a
 /// poll of a port takes one.
 const MAX_POLLS: u32 = 100_000;
+
+/// What a keyboard is asked that it gives back.
+const ECHO: u8 = 0xee;
+/// A keyboard that has understood, and one that has not.
+const ANSWERS: [u8; 3] = [ECHO, 0xfa, 0xfe];
+
+/// Whether `read` gives, in the time that a keyboard has, one of the bytes that it answers with.
+pub(crate) fn answered(read: &mut dyn FnMut() -> Option<u8>) -> bool {
+    (0..MAX_POLLS).any(|_| read().is_some_and(|byte| ANSWERS.contains(&byte)))
+}
 
 /// Waits until a controller that shows `status` takes a byte; whether it does. What is written
 /// before is lost.

@@ -8,7 +8,7 @@ use core::cell::Cell;
 use ktest::{check, check_eq, ktest};
 
 use crate::console::{Bar, Colour, Ring};
-use crate::drivers::keyboard::has_room;
+use crate::drivers::keyboard::{answered, has_room};
 use crate::drivers::serial::hears_itself;
 
 fn text_of<const N: usize>(ring: &Ring<N>) -> Vec<u8> {
@@ -74,6 +74,17 @@ ktest! { suite = console;
         check!(slow, "a slow controller was given up");
         check_eq!(left.get(), 0);
         check!(!has_room(&mut || BUSY), "a stuck controller has room");
+    }
+
+    /// A keyboard is there if one of its answers comes, after whatever was typed; a controller that
+    /// stays silent or says something else has none.
+    fn a_keyboard_is_one_that_answers() {
+        for answer in [0xee, 0xfa, 0xfe] {
+            let mut line = [None, Some(0x1e), None, Some(answer)].into_iter();
+            check!(answered(&mut || line.next().flatten()), "{answer:#x} is no answer");
+        }
+        check!(!answered(&mut || None), "silence is an answer");
+        check!(!answered(&mut || Some(0x1e)), "a key is an answer");
     }
 
     /// Bars never lie: empty for nothing, full only for all, something for a little.

@@ -8,6 +8,7 @@ mod machine;
 mod selfcheck;
 mod smp;
 
+use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::fmt;
@@ -22,8 +23,11 @@ use crate::state;
 pub(crate) struct Run {
     /// The numbers.
     pub(crate) totals: Totals,
-    /// The first lines that say why the run is no pass, as they were printed.
+    /// Why the run is no pass: the failed cases, as `suite:case: what it said`, and patterns that
+    /// no case matches; the first ones.
     pub(crate) failed: Vec<String>,
+    /// The skipped cases, as `suite:case`; a suite of which every case was skipped is `suite:*`.
+    pub(crate) skipped: Vec<String>,
 }
 
 /// Runs what is selected. The names only, if that is what is asked for.
@@ -35,11 +39,15 @@ pub(crate) fn run(selection: Selection<'_>) -> Option<Run> {
             None
         }
         Selection::All | Selection::Matching(_) => {
-            let mut out = Recorder(Vec::new());
+            let mut out = Recorder::default();
             let totals = ktest::run(&mut out, &CASES, selection, every_flush_is_paid);
+            let Recorder {
+                failed, skipped, ..
+            } = out;
             Some(Run {
                 totals,
-                failed: out.0,
+                failed,
+                skipped,
             })
         }
     }
@@ -48,20 +56,53 @@ pub(crate) fn run(selection: Selection<'_>) -> Option<Run> {
 /// Most failures that are kept for the last page.
 const KEPT: usize = 8;
 
-/// Prints, and keeps what failed: on a screen it would be gone with the scrolling.
-struct Recorder(Vec<String>);
+/// Prints, and keeps what failed or was skipped: on a screen it would be gone with the scrolling.
+#[derive(Default)]
+struct Recorder {
+    failed: Vec<String>,
+    skipped: Vec<String>,
+    /// The suite whose lines come, and how many skipped cases there were before it.
+    suite: String,
+    skipped_before: usize,
+    /// The last diagnostic line.
+    said: String,
+}
 
 impl Output for Recorder {
     fn line(&mut self, line: fmt::Arguments<'_>) {
         KtapLines.line(line);
-        if self.0.len() < KEPT {
-            let line = line.to_string();
-            let text = line.trim_start();
-            if text.starts_with("not ok") || text.starts_with("# selftest=") {
-                self.0.push(line);
+        let line = line.to_string();
+        let is_inner = line.starts_with(' ');
+        let text = line.trim_start();
+        if let Some(suite) = text.strip_prefix("# Subtest: ") {
+            self.suite = suite.to_string();
+            self.skipped_before = self.skipped.len();
+        } else if let Some(said) = text.strip_prefix("# ") {
+            if said.starts_with("selftest=") && self.failed.len() < KEPT {
+                self.failed.push(said.to_string());
+            }
+            self.said = said.to_string();
+        } else if let Some((_, case)) = result(text, "not ok ") {
+            if is_inner && self.failed.len() < KEPT {
+                self.failed
+                    .push(format!("{}:{case}: {}", self.suite, self.said));
+            }
+        } else if let Some((name, _)) =
+            result(text, "ok ").and_then(|(_, name)| name.split_once(" # SKIP"))
+        {
+            if is_inner {
+                self.skipped.push(format!("{}:{name}", self.suite));
+            } else {
+                self.skipped.truncate(self.skipped_before);
+                self.skipped.push(format!("{name}:*"));
             }
         }
     }
+}
+
+/// Number and name of a result in KTAP.
+fn result<'a>(line: &'a str, kind: &str) -> Option<(&'a str, &'a str)> {
+    line.strip_prefix(kind)?.split_once(' ')
 }
 
 /// Behind every case: nobody dropped a flush that was owed (INV-3).

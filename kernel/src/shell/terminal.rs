@@ -7,21 +7,43 @@ use shell::{Host, TypeAhead};
 
 use crate::arch::x86_64::{lapic, machine_check, tsc};
 use crate::console;
-use crate::drivers::keyboard::Keyboard;
+use crate::drivers::keyboard::{Key, Keyboard};
 
 /// Serial port, keyboard and screen.
 pub(super) struct Terminal {
     keyboard: Option<Keyboard>,
+    /// Whether a keyboard answered when it was asked.
+    has_keyboard: bool,
     /// What was typed while a command ran.
     ahead: TypeAhead,
+    /// When the screen turns to another page by itself: never, where there is a keyboard.
+    next_turn: Option<u64>,
 }
+
+/// How long a page stays when pages take turns, in microseconds: long enough for a photograph.
+const TURN_MICROS: u64 = 12_000_000;
+
+/// How long the text stays after something has come in by the serial port.
+const TYPED_MICROS: u64 = 120_000_000;
+
+/// Pages of the log that take turns.
+const LOG_PAGES: usize = 3;
 
 impl Terminal {
     pub(super) fn new() -> Self {
+        let mut keyboard = Keyboard::detect();
+        let has_keyboard = keyboard.as_mut().is_some_and(Keyboard::answers);
         Self {
-            keyboard: Keyboard::detect(),
+            keyboard,
+            has_keyboard,
             ahead: TypeAhead::new(),
+            next_turn: (!has_keyboard).then(|| tsc::micros() + TURN_MICROS),
         }
+    }
+
+    /// Whether a keyboard was found.
+    pub(super) const fn has_keyboard(&self) -> bool {
+        self.has_keyboard
     }
 
     /// The next byte typed, if there is one.
@@ -29,8 +51,39 @@ impl Terminal {
         self.ahead.pop().or_else(|| self.device())
     }
 
+    /// The next byte from a device. Keys that turn pages are acted on, and any other makes the
+    /// screen show the text again.
     fn device(&mut self) -> Option<u8> {
-        console::read_byte().or_else(|| self.keyboard.as_mut()?.read())
+        let key = console::read_byte().map(Key::Byte);
+        let key = key.or_else(|| self.keyboard.as_mut()?.read())?;
+        let later = |_| tsc::micros() + TYPED_MICROS;
+        self.next_turn = self.next_turn.map(later);
+        let (page, _) = console::page();
+        match key {
+            Key::PageUp => console::show_page(page + 1),
+            Key::PageDown => console::show_page(page.saturating_sub(1)),
+            Key::Byte(byte) => {
+                if page > 0 {
+                    console::show_page(0);
+                }
+                return Some(byte);
+            }
+        }
+        None
+    }
+
+    /// Shows the next page, if it is time: the text, the codes, the end of the log, and again.
+    fn take_turns(&mut self) {
+        let now = tsc::micros();
+        if self.next_turn.is_some_and(|at| now >= at) {
+            let (page, codes) = console::page();
+            console::show_page((page + 1) % (1 + codes + LOG_PAGES));
+            if console::page().0 == page {
+                // The log has fewer pages.
+                console::show_page(0);
+            }
+            self.next_turn = Some(now + TURN_MICROS);
+        }
     }
 }
 
@@ -53,6 +106,7 @@ impl Host for Terminal {
     /// Sleeps until the timer's next tick: neither device interrupts.
     fn idle(&mut self) {
         machine_check::say_what_was_noted();
+        self.take_turns();
         lapic::sleep();
     }
 

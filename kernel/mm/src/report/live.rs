@@ -1,7 +1,9 @@
 //! The report's numbers, read from the running machine.
 
+use core::ops::Range;
+
 use super::{HugeCounts, NodeMemory, Picture, Slot, Snapshot};
-use crate::addr::{ENTRIES, Pfn, PhysAddr};
+use crate::addr::{ENTRIES, Order, Pfn, PhysAddr};
 use crate::machine::Machine;
 use crate::page::Memmap;
 use crate::paging::{self, Level, Pte, PteFlags};
@@ -52,7 +54,7 @@ fn look<M: Machine>(m: &M, memmap: Memmap, section: Pfn) -> Slot {
     let irq = m.irq_save();
     let first = paging::walk(m, m.root(), memmap.page(section).address());
     let slot = match first.level {
-        Level::Pte => Slot::of_shared(read_only(m, first.at)),
+        Level::Pte => Slot::of_shared(read_only(m, first.at, 0..ENTRIES)),
         _ if first.is_leaf() => Slot::Leaf,
         _ => Slot::Hole,
     };
@@ -60,13 +62,38 @@ fn look<M: Machine>(m: &M, memmap: Memmap, section: Pfn) -> Slot {
     slot
 }
 
-/// Entries of the last-level table at `table` that are read-only: those that point
+/// Calls `each` with the number of every 2 MiB block up to `end` of RAM and what is behind its
+/// struct pages. One whose table has gone meanwhile is a leaf or a hole by then.
+pub fn block_slots<M: Machine>(m: &M, memmap: Memmap, end: Pfn, mut each: impl FnMut(u64, Slot)) {
+    let blocks_per_section = Memmap::SECTION.pages() / Order::PMD.pages();
+    for block in 0..end.as_u64().div_ceil(Order::PMD.pages()) {
+        let section = Pfn::new(block / blocks_per_section * Memmap::SECTION.pages());
+        let irq = m.irq_save();
+        let first = paging::walk(m, m.root(), memmap.page(section).address());
+        let slot = match first.level {
+            Level::Pte => {
+                let entries = ENTRIES / blocks_per_section;
+                let from = block % blocks_per_section * entries;
+                match read_only(m, first.at, from..from + entries) {
+                    0 => Slot::Split,
+                    shared if shared + 1 < entries => Slot::Partly,
+                    _ => Slot::Folded,
+                }
+            }
+            _ if first.is_leaf() => Slot::Leaf,
+            _ => Slot::Hole,
+        };
+        m.irq_restore(irq);
+        each(block, slot);
+    }
+}
+
+/// `entries` of the last-level table at `table` that are read-only: those that point
 /// to a shared tail (INV-4).
-fn read_only<M: Machine>(m: &M, table: PhysAddr) -> u64 {
+fn read_only<M: Machine>(m: &M, table: PhysAddr, entries: Range<u64>) -> u64 {
     let shared = |n: &u64| {
         let pte = Pte::from_raw(m.read_phys(table.offset(n * 8)));
         pte.is_present() && !pte.flags().contains(PteFlags::WRITABLE)
     };
-    let entries = (0..ENTRIES).filter(shared);
-    entries.fold(0, |count, _| count + 1)
+    entries.filter(shared).fold(0, |count, _| count + 1)
 }

@@ -11,7 +11,7 @@ mod units;
 use core::fmt;
 
 use arrayvec::ArrayVec;
-pub use live::slots;
+pub use live::{block_slots, slots};
 pub use picture::{Picture, Slot};
 pub use units::{Kib, Percent, Size};
 
@@ -168,6 +168,15 @@ impl Report<'_> {
         )
     }
 
+    /// What folding came to between the two moments, in a sentence; two, if something was never
+    /// built.
+    pub fn gain(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| {
+            self.never_built(f)?;
+            self.verdict(f)
+        })
+    }
+
     fn verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (net, spent) = (self.net_pages(), self.spent_pages());
         if net == 0 && spent == 0 {
@@ -260,8 +269,7 @@ impl fmt::Display for Report<'_> {
             writeln!(f, "Huge pages (free, folded)")?;
             self.huge_pages(f)?;
         }
-        self.never_built(f)?;
-        self.verdict(f)
+        self.gain().fmt(f)
     }
 }
 

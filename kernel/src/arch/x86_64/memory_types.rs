@@ -11,7 +11,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
-use mm::addr::PAGE_SIZE;
+use mm::addr::{PAGE_SIZE, PfnRange};
 use mm::memblock::RamRange;
 use spin::Once;
 use x86_64::registers::control::{Cr0, Cr0Flags};
@@ -363,6 +363,30 @@ pub(crate) fn report_differences(online: usize) {
     }
 }
 
+/// Calls `each` with the first byte, the one behind the last, and the type of every part of
+/// `range` that is not write-back.
+fn for_each_odd(mtrrs: &Mtrrs, range: PfnRange, mut each: impl FnMut(u64, u64, MemoryType)) {
+    let end = range.end.phys().as_u64();
+    let mut at = range.start.phys().as_u64();
+    while at < end {
+        let (kind, until) = mtrrs.type_at(at);
+        let until = until.min(end);
+        if kind != MemoryType::WRITE_BACK {
+            each(at, until, kind);
+        }
+        at = until;
+    }
+}
+
+/// Bytes of `range` that are not write-back.
+pub(crate) fn odd_bytes(range: PfnRange) -> u64 {
+    let mut bytes = 0;
+    if let Some(mtrrs) = Mtrrs::read() {
+        for_each_odd(&mtrrs, range, |from, until, _| bytes += until - from);
+    }
+    bytes
+}
+
 /// Says in one line what was found, and names RAM that is not write-back. `screen`: whether
 /// there is a framebuffer.
 #[doc(alias = "mtrr_bp_init")]
@@ -388,20 +412,13 @@ pub(crate) fn report(ram: &[RamRange], screen: bool) {
     };
     let mut odd = 0_u64;
     for range in ram.iter().map(|ram| ram.range) {
-        let end = range.end.phys().as_u64();
-        let mut at = range.start.phys().as_u64();
-        while at < end {
-            let (kind, until) = mtrrs.type_at(at);
-            let until = until.min(end);
-            if kind != MemoryType::WRITE_BACK {
-                odd += until - at;
-                warn!(
-                    "x86/mtrr: RAM [mem {at:#018x}-{:#018x}] is {kind}: firmware should make it write-back",
-                    until - 1
-                );
-            }
-            at = until;
-        }
+        for_each_odd(&mtrrs, range, |from, until, kind| {
+            odd += until - from;
+            warn!(
+                "x86/mtrr: RAM [mem {from:#018x}-{:#018x}] is {kind}: firmware should make it write-back",
+                until - 1
+            );
+        });
     }
     log!(
         "x86/mtrr: {caches}; default {}, {} variable ranges, fixed ranges {}; RAM write-back but for {} KiB; {screen}, local APIC uncached",

@@ -1,6 +1,8 @@
 //! What memory is used for, for a person: the table and the picture of `mm`, and
 //! bars. No time stamps, so that it fits a narrow screen.
 
+mod last_page;
+
 use core::fmt::{self, Write as _};
 
 use ktest::Text;
@@ -8,6 +10,8 @@ use mm::addr::VirtAddr;
 use mm::machine::Machine as _;
 use mm::report::{Kib, NodeMemory, Peak, Percent, Report, Size, Snapshot, ToolLine, slots};
 use spin::Once;
+
+pub(crate) use last_page::print as print_last_page;
 
 use crate::arch::x86_64::layout;
 use crate::console::{Bar, Colour, raw_line};
@@ -36,7 +40,9 @@ pub(crate) fn print() {
         print_lines(format_args!("{}", slots(&Metal, memmap, end)));
     }
     after.nodes.iter().for_each(memory_of);
-    memmap(before, &after);
+    for (name, bar) in bars(before, &after) {
+        raw_line(format_args!("memmap {name:<7} {bar}"));
+    }
     raw_line(format_args!("{}", Peak(&after)));
     let line = ToolLine {
         base: MM.vmemmap.memmap().base(),
@@ -66,27 +72,33 @@ fn memory_of(node: &NodeMemory) {
     raw_line(format_args!("node {id:<9} [{bar}] {share} of {ram} used"));
 }
 
-/// What the struct pages take, tables and shared pages included, before and after.
-fn memmap(before: &Snapshot, after: &Snapshot) {
+/// What the struct pages take, tables and shared pages included, before and after: names, and
+/// bars with numbers.
+fn bars(before: &Snapshot, after: &Snapshot) -> [(&'static str, impl fmt::Display); 2] {
     let taken = |at: &Snapshot| at.struct_pages() + at.spent();
     let whole = taken(before).max(taken(after));
-    for (name, at, colour) in [
-        ("memmap before", before, Colour::Orange),
-        ("memmap after", after, Colour::Green),
-    ] {
-        let part = taken(at);
+    [
+        ("before", before, Colour::Orange),
+        ("after", after, Colour::Green),
+    ]
+    .map(|(name, at, colour)| {
+        let (part, present) = (taken(at), at.present());
         let bar = Bar {
             cells: BAR,
             part,
             whole,
             colour,
         };
-        let share = Percent(part, at.present());
-        raw_line(format_args!(
-            "{name:<14} [{bar}] {}, {share} of RAM",
-            Kib(part)
-        ));
-    }
+        let text = fmt::from_fn(move |f| {
+            write!(
+                f,
+                "[{bar}] {}, {} of RAM",
+                Kib(part),
+                Percent(part, present)
+            )
+        });
+        (name, text)
+    })
 }
 
 /// Prints text of several lines.
