@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::artifact::{Firmware, Profile};
+use crate::compare::debian::Source;
 use crate::error::STATUSES;
 use crate::machine::NumaShape;
 use crate::size::Size;
@@ -46,6 +47,9 @@ pub enum Command {
     /// Type scripts at Linux and at Tailfold, and show what comes of each line
     #[command(after_help = STATUSES)]
     CompareLinux(CompareOptions),
+    /// Measure what Linux's huge pages cost, in instructions, beside Tailfold's; writes Markdown
+    #[command(after_help = STATUSES)]
+    BenchLinux(BenchLinuxOptions),
     /// Show or set the command line and the script of an image or a stick
     #[command(after_help = STATUSES)]
     Cmdline(CmdlineOptions),
@@ -307,9 +311,10 @@ pub struct CompareOptions {
     /// Another QEMU than the one in the path; or name it in the environment's TAILFOLD_QEMU
     #[arg(long, value_name = "PROGRAM")]
     pub qemu: Option<PathBuf>,
-    /// Debian's package with the kernel (linux-image-cloud-amd64)
-    #[arg(long, value_name = "PACKAGE")]
-    pub linux: Option<String>,
+    /// Which Linux: backports (the newest of Debian 13's backports), host (the newest of this
+    /// machine's own Debian), a package that apt knows, or a kernel's file
+    #[arg(long, value_name = "KIND|FILE", default_value = "backports")]
+    pub linux: Source,
     /// Type at one side only, and compare nothing
     #[arg(long, value_enum, value_name = "SIDE")]
     pub only: Option<Only>,
@@ -322,6 +327,20 @@ pub struct CompareOptions {
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would show it as the group's help")]
     pub kernel: KernelOptions,
+}
+
+/// Options of `bench-linux`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchLinuxOptions {
+    /// Which Linux: as for `compare-linux`
+    #[arg(long, value_name = "KIND|FILE", default_value = "backports")]
+    pub linux: Source,
+    /// Another QEMU than the one in the path; or name it in the environment's TAILFOLD_QEMU
+    #[arg(long, value_name = "PROGRAM")]
+    pub qemu: Option<PathBuf>,
+    /// Write the tables to a file, too
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// A side of a comparison.

@@ -52,6 +52,7 @@ pub fn execute(cli: Cli) -> Result<(), Error> {
         Some(Command::Bench(options)) => bench(&options),
         Some(Command::Soak(options)) => soak(&options),
         Some(Command::CompareLinux(options)) => compare::command::compare(&options),
+        Some(Command::BenchLinux(options)) => compare::bench::bench(&options),
         Some(Command::Cmdline(options)) => ramdisk::command(&options),
         Some(Command::Report(options)) => photo::command(&options),
         Some(Command::Usb(options)) => usb::command(&options),
@@ -324,8 +325,8 @@ fn bench(options: &BenchOptions) -> Result<(), Error> {
         return Ok(());
     }
     let started = Instant::now();
-    let ended = qemu::run(
-        &arguments,
+    measured(
+        &machine,
         &Options {
             limit: options.limit(Some(BENCH_LIMIT)),
             first_word: (machine.serial != Serial::None).then_some(qemu::FIRST_WORD_LIMIT),
@@ -334,9 +335,18 @@ fn bench(options: &BenchOptions) -> Result<(), Error> {
             log: options.log.as_deref(),
         },
     )?;
-    let status = verdict::finished(&ended)?;
     eprintln!("measured in {} s", started.elapsed().as_secs());
-    passed(status)
+    Ok(())
+}
+
+/// Runs a machine whose kernel measures, to its good end.
+///
+/// # Errors
+/// As [`verdict::finished`]; [`Error::IncompletePlan`] if the kernel says that it failed.
+pub fn measured(machine: &Machine, options: &Options<'_>) -> Result<Ended, Error> {
+    let ended = qemu::run(&machine.arguments()?, options)?;
+    passed(verdict::finished(&ended)?)?;
+    Ok(ended)
 }
 
 fn soak(options: &SoakOptions) -> Result<(), Error> {

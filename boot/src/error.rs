@@ -181,8 +181,8 @@ Exit status:
   11  building the kernel or the boot loader failed
   12  the device was refused, or does not keep what is written to it
   13  compare-linux: a line does something else on Linux, and no reason is given
-  14  compare-linux: skipped, since Debian's packages cannot be had
-  15  compare-linux: a guest has come to no prompt";
+  14  compare-linux, bench-linux: skipped, since Debian's packages cannot be had
+  15  compare-linux, bench-linux: a guest has come to no prompt";
 
 impl Error {
     /// The program's exit status, as [`STATUSES`] lists.

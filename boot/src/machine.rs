@@ -126,6 +126,8 @@ pub struct Machine {
     pub cpu: String,
     /// Who executes the instructions.
     pub accelerator: Accelerator,
+    /// Let software emulation run all processors on one thread, in turns.
+    pub in_turns: bool,
     /// Let guest time count instructions. Only in software emulation.
     pub icount: bool,
     /// Command line by `fw_cfg`; `None` leaves it to the image.
@@ -159,6 +161,7 @@ impl Machine {
             shape: NumaShape::default(),
             cpu: "max".to_owned(),
             accelerator: Accelerator::Tcg,
+            in_turns: false,
             icount: false,
             command_line: None,
             serial: Serial::default(),
@@ -215,7 +218,11 @@ impl Machine {
             "q35"
         };
         arguments.pair("-machine", machine);
-        arguments.pair("-accel", self.accelerator.name());
+        let threads = match self.accelerator {
+            Accelerator::Tcg if self.in_turns => ",thread=single",
+            _ => "",
+        };
+        arguments.pair("-accel", format!("{}{threads}", self.accelerator.name()));
         let mut cpu = self.cpu.clone();
         if self.memory.bytes() > MANY_PHYS_BITS_FROM && !cpu.contains("phys-bits") {
             cpu.push_str(",phys-bits=46");

@@ -98,7 +98,12 @@ fn taken(rest: &[&str]) {
     let boots = match cli.command {
         None | Some(Sub::Run(_) | Sub::Test(_) | Sub::Bench(_) | Sub::Soak(_)) => true,
         Some(
-            Sub::Image(_) | Sub::CompareLinux(_) | Sub::Cmdline(_) | Sub::Report(_) | Sub::Usb(_),
+            Sub::Image(_)
+            | Sub::CompareLinux(_)
+            | Sub::BenchLinux(_)
+            | Sub::Cmdline(_)
+            | Sub::Report(_)
+            | Sub::Usb(_),
         ) => false,
     };
     if !boots {

@@ -1,7 +1,8 @@
 //! Types scripts at Linux and at Tailfold, as `cargo run -- compare-linux` does, and fails
 //! where an outcome differs without a reason. Each script here is a test; all scripts of
-//! this directory are for `cargo run`, since they take minutes. Where Debian's packages
-//! cannot be had, the tests are ignored, with a line that says why.
+//! this directory are for `cargo run`, since they take minutes. Linux is that of Debian 13's
+//! backports, or else of the machine's own Debian. Where neither can be had, the tests are
+//! ignored, with a line that says why.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use boot::accel::Accelerator;
 use boot::artifact::{Firmware, Profile};
 use boot::commands::write_images;
+use boot::compare::debian::Source;
 use boot::compare::script::Script;
 use boot::compare::{Comparison, SCRIPTS, debian, linux};
 use boot::error::Error;
@@ -55,7 +57,13 @@ fn trial(name: &'static str, comparison: Option<Arc<Comparison>>) -> Trial {
 
 fn prepare() -> Result<Comparison, Error> {
     let workspace = Workspace::find()?;
-    let parts = debian::fetch(&workspace, None)?;
+    let parts = match debian::fetch(&workspace, &Source::Backports) {
+        Err(error @ Error::NoLinux { .. }) => {
+            eprintln!("compare: {error}; so it is the Linux of this machine's own Debian");
+            debian::fetch(&workspace, &Source::Host)?
+        }
+        parts => parts?,
+    };
     let linux = linux::prepare(parts)?;
     let images = write_images(&workspace, Profile::Checked, None, None, "tests-compare")?;
     Ok(Comparison {

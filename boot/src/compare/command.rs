@@ -34,7 +34,7 @@ pub fn compare(options: &CompareOptions) -> Result<(), Error> {
     let linux = match options.only {
         Some(Only::Tailfold) => None,
         _ => {
-            let parts = debian::fetch(&workspace, options.linux.as_deref())?;
+            let parts = debian::fetch(&workspace, &options.linux)?;
             Some(linux::prepare(parts)?)
         }
     };

@@ -1,5 +1,6 @@
 //! Linux as a guest: its first file system, and its command line.
 
+use super::bench;
 use super::console::Shell;
 use super::cpio::Archive;
 use super::debian::{Package, Parts};
@@ -16,7 +17,8 @@ const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=1 panic=-1 hugetlb_free
 /// The first program: file systems, and a shell on the serial port. A shell on a terminal
 /// without echo has no line editor, so that all it writes is prompts and output. If it
 /// ends, so does the machine. A process that does nothing but hold memory is the one to be
-/// killed when there is none left; else it would be the shell, and Linux would panic.
+/// killed when there is none left; else it would be the shell, and Linux would panic. With
+/// `alone=1` on the command line there is none, and the shell is the first program itself.
 const INIT: &str = "\
 #!/bin/busybox sh
 exec 2>/dev/null
@@ -27,13 +29,17 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mount -t debugfs debugfs /sys/kernel/debug
 mount -t tmpfs -o size=100% tmpfs /tmp
+if [ -z \"$alone\" ]; then
 (head -c 48m /dev/zero; : >/tmp/held; exec sleep 1000000) | tail -c 48m >/dev/null &
 echo 1000 > /proc/$!/oom_score_adj
 for i in $(seq 200); do [ -e /tmp/held ] && break; usleep 50000; done
 rm /tmp/held
+fi
 stty -F /dev/ttyS0 -echo -onlcr
 export PS1='linux# '
-setsid -c sh -i </dev/ttyS0 >/dev/ttyS0 2>&1
+exec </dev/ttyS0 >/dev/ttyS0 2>&1
+[ -n \"$alone\" ] && exec setsid -c sh -i
+setsid -c sh -i
 poweroff -f
 ";
 
@@ -84,6 +90,7 @@ fn initramfs(busybox: &[u8]) -> Vec<u8> {
     archive.character_device("dev/console", (5, 1));
     archive.program("bin/busybox", busybox);
     archive.program("init", INIT.as_bytes());
+    archive.program("bench", bench::PROGRAM.as_bytes());
     archive.finish()
 }
 

@@ -72,6 +72,8 @@ pub struct Step {
     pub limit: Duration,
     /// The version of Linux that brought what the line is about.
     pub since: Option<(u32, u32)>,
+    /// What may differ, and why, in place of `rule` and `reason` for Linux of a version and later.
+    pub newer: Option<((u32, u32), Rule, String)>,
 }
 
 impl Step {
@@ -84,7 +86,20 @@ impl Step {
             expected: [None, None],
             limit: LINE_LIMIT,
             since: None,
+            newer: None,
         }
+    }
+
+    /// The line as it is for Linux of version `linux`.
+    #[must_use]
+    pub fn for_linux(&self, linux: Option<(u32, u32)>) -> Self {
+        let mut step = self.clone();
+        if let Some((version, rule, reason)) = step.newer.take()
+            && linux.is_some_and(|linux| linux >= version)
+        {
+            (step.rule, step.reason) = (rule, reason);
+        }
+        step
     }
 
     /// What is typed, as one text.
@@ -256,26 +271,18 @@ impl Step {
                 return Ok(());
             }
             ["since", version] => {
-                let numbers = version.split_once('.');
-                let numbers = numbers.and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
-                self.since = Some(numbers.ok_or_else(|| {
-                    format!("`{version}` is no version of Linux; write it like 6.10")
-                })?);
+                self.since = Some(linux_version(version)?);
                 return Ok(());
             }
-            ["same"] => Rule::Same,
-            ["numbers"] => Rule::Numbers,
-            ["ignore"] => Rule::Ignore,
-            ["differs"] => Rule::Differs,
-            ["may", "differ"] => Rule::MayDiffer,
-            ["within", amount] => Rule::Within(amount.parse::<Tolerance>()?),
-            ["change", "within", amount] => Rule::ChangeWithin(amount.parse::<Tolerance>()?),
-            _ => {
-                return Err(format!(
-                    "`#~ {head}` is none of same, numbers, within N[%], change within N[%], \
-                     differs, may differ, ignore, linux, tailfold, limit, since"
-                ));
+            ["from", version, ref words @ ..] => {
+                if self.newer.is_some() || reason.is_empty() {
+                    return Err(format!("`#~ {head}` is there once, and needs a reason"));
+                }
+                let rule = rule_of(head, words)?;
+                self.newer = Some((linux_version(version)?, rule, reason.to_owned()));
+                return Ok(());
             }
+            ref words => rule_of(head, words)?,
         };
         if self.rule != Rule::Same || !self.reason.is_empty() {
             return Err("a line has one rule".to_owned());
@@ -284,6 +291,31 @@ impl Step {
         reason.clone_into(&mut self.reason);
         Ok(())
     }
+}
+
+/// The rule that `words` of `#~ head` say.
+fn rule_of(head: &str, words: &[&str]) -> Result<Rule, String> {
+    Ok(match words {
+        ["same"] => Rule::Same,
+        ["numbers"] => Rule::Numbers,
+        ["ignore"] => Rule::Ignore,
+        ["differs"] => Rule::Differs,
+        ["may", "differ"] => Rule::MayDiffer,
+        ["within", amount] => Rule::Within(amount.parse::<Tolerance>()?),
+        ["change", "within", amount] => Rule::ChangeWithin(amount.parse::<Tolerance>()?),
+        _ => {
+            return Err(format!(
+                "`#~ {head}` is none of same, numbers, within N[%], change within N[%], \
+                 differs, may differ, ignore, from VERSION RULE, linux, tailfold, limit, since"
+            ));
+        }
+    })
+}
+
+fn linux_version(text: &str) -> Result<(u32, u32), String> {
+    let numbers = text.split_once('.');
+    let numbers = numbers.and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    numbers.ok_or_else(|| format!("`{text}` is no version of Linux; write it like 6.10"))
 }
 
 /// Whoever lets something differ has a reason.
@@ -339,6 +371,19 @@ mod tests {
     }
 
     #[test]
+    fn a_newer_linux_has_a_rule_of_its_own() {
+        let script = Script::parse("x", "#~ from 7.3 differs: new\n#~ within 5: old\na").unwrap();
+        let of = |version| {
+            let step = script.steps[0].for_linux(version);
+            (step.rule, step.reason)
+        };
+        let old = (Rule::Within("5".parse().unwrap()), "old".to_owned());
+        let new = (Rule::Differs, "new".to_owned());
+        assert_eq!((of(None), of(Some((6, 12)))), (old.clone(), old));
+        assert_eq!((of(Some((7, 3))), of(Some((8, 0)))), (new.clone(), new));
+    }
+
+    #[test]
     fn nonsense_is_named() {
         assert!(why("").contains("no line to type"));
         assert!(why("a\n#: cpus 3\nb").starts_with("line 2: `#: cpus`"));
@@ -347,6 +392,9 @@ mod tests {
         assert!(why("#~ about 3\na").contains("`#~ about 3`"));
         assert!(why("#~ within some: x\na").contains("`some`"));
         assert!(why("#~ since new\na").contains("`new`"));
+        assert!(why("#~ from new differs: x\na").contains("`new`"));
+        assert!(why("#~ from 7.3 about: x\na").contains("from 7.3 about"));
+        assert!(why("#~ from 7.3 differs\na").contains("needs a reason"));
         assert!(why("#~ limit 0\na").contains("limit 0"));
         assert!(why("#~ differs\na").contains("needs a reason"));
         assert!(why("linux$ a\ntailfold$ b").contains("needs a reason"));

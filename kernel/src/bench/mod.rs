@@ -109,6 +109,7 @@ const GROUPS: &[Group] = &[
     group("memmap", Figures::Instructions, "building the memmap at boot", memmap),
     group("calls", Figures::Instructions, "a call of all CPUs", tlb::call),
     group("pools", Figures::Instructions, "growing and shrinking pools, HVO off and on", pools::resize),
+    group("demote", Figures::Instructions, "1 GiB pages become 2 MiB pages, HVO off and on", pools::demote),
     group("overask", Figures::Instructions, "asking for more huge pages than fit", pools::over_ask),
     group("compound_head", Figures::Instructions, "from a tail to its head", pools::compound_head),
     group("layouts", Figures::Instructions, "from a page to its folio, in every layout", layouts::lookups),

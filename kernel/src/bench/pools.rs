@@ -141,6 +141,42 @@ fn pool(h: &Hstate, on: bool, count: u64, overhead: u64) {
     }
 }
 
+/// Demotes a free 1 GiB page to 2 MiB ones, HVO off and on.
+pub(super) fn demote() {
+    let overhead = overhead();
+    let Some((h, target)) = MM
+        .hugetlb
+        .hstate(Order::PUD)
+        .and_then(|h| Some((h, MM.hugetlb.demote_target(h)?)))
+    else {
+        return;
+    };
+    let backing = MM.backing();
+    let round = || {
+        let added = MM.hugetlb.grow(&Metal, backing, h, None, 1);
+        let (cost, demoted) = Cost::of(overhead, || {
+            MM.hugetlb.demote(&Metal, backing, h, None, added)
+        });
+        let small = demoted * (h.order().pages() / target.order().pages());
+        let removed = MM.hugetlb.shrink(&Metal, backing, target, None, small);
+        if demoted != 1 || removed != small {
+            complain(format_args!(
+                "{demoted} of {added} {} pages became smaller ones, {removed} of these came back",
+                h.name()
+            ));
+        }
+        cost
+    };
+    with_hvo_off_and_on(|on| {
+        let first = round();
+        let again = (0..ROUNDS).fold(Cost::UNKNOWN, |best, _| best.best(round()));
+        for (what, cost) in [("first demote", first), ("demote", again)] {
+            let name = Name::of(format_args!("{} {what}, HVO {}", h.name(), on_off(on)));
+            row(name.as_str(), "page", cost.ticks);
+        }
+    });
+}
+
 /// Asks for all memory and a thousand pages more, which Linux builds have paid for
 /// with 35 times the instructions, or with a panic, when HVO was on.
 pub(super) fn over_ask() {
