@@ -21,8 +21,10 @@ pub enum Profile {
     /// Optimised, with every debug assertion and page check: to run and to test.
     #[default]
     Checked,
-    /// Optimised, without them: to measure.
+    /// Optimised, without them.
     Release,
+    /// The same, compiled as one piece, which takes longer: to measure.
+    Bench,
 }
 
 impl Profile {
@@ -32,6 +34,7 @@ impl Profile {
         match self {
             Self::Checked => "kernel-checked",
             Self::Release => "release",
+            Self::Bench => "kernel-bench",
         }
     }
 }

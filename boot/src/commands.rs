@@ -315,7 +315,7 @@ fn bench(options: &BenchOptions) -> Result<(), Error> {
     };
     let (time, mut options) = (options.time, options.machine.clone());
     options.icount = !time;
-    let mut machine = prepare(&workspace, &options, Profile::Release, (BENCH_MEMORY, 1))?;
+    let mut machine = prepare(&workspace, &options, Profile::Bench, (BENCH_MEMORY, 1))?;
     machine
         .command_line
         .get_or_insert_with(|| format!("selftest=off init=bench bench={what}"));
@@ -474,6 +474,7 @@ fn prepare(
     let mut stem = match profile {
         Profile::Checked => "run",
         Profile::Release => "run-release",
+        Profile::Bench => "run-bench",
     }
     .to_owned();
     let layout = options.layout.as_deref();

@@ -19,6 +19,13 @@ use crate::arch::x86_64::{cpu, irq, layout, percpu};
 use crate::{console, fault, smp};
 
 /// This machine.
+///
+/// Whoever has it can write to any address, though the methods of [`Machine`] are safe to call:
+/// which frames are whose is what `mm` keeps (INV-5), with page tables that are in memory, too, so
+/// there is no smaller circle to draw. Nothing but `mm`, its suites and the files of this crate
+/// that allocate by it is given a machine. Physical addresses are RAM of the direct map, where no
+/// Rust object is but the kernel's image, whose frames the early allocator never had; virtual ones
+/// are in the vmemmap, or in address space that `mm` has mapped.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Metal;
 
@@ -32,21 +39,25 @@ fn direct(at: PhysAddr) -> u64 {
 impl Machine for Metal {
     #[inline]
     fn read_phys(&self, at: PhysAddr) -> u64 {
-        access::load64(direct(at))
+        // SAFETY: as for `Metal` (INV-1).
+        unsafe { access::load64(direct(at)) }
     }
 
     #[inline]
     fn write_phys(&self, at: PhysAddr, value: u64) {
-        access::store64(direct(at), value);
+        // SAFETY: as for `Metal`; what is written is `mm`'s (INV-5).
+        unsafe { access::store64(direct(at), value) };
     }
 
     #[inline]
     fn compare_exchange_phys(&self, at: PhysAddr, current: u64, new: u64) -> Result<u64, u64> {
-        access::compare_exchange64(direct(at), current, new)
+        // SAFETY: as for `Metal`; what is written is `mm`'s (INV-5).
+        unsafe { access::compare_exchange64(direct(at), current, new) }
     }
 
     fn copy_frame(&self, to: Pfn, from: Pfn) {
-        access::copy(direct(to.phys()), direct(from.phys()), PAGE_SIZE / 8);
+        // SAFETY: as for `Metal`; what is written is `mm`'s (INV-5).
+        unsafe { access::copy(direct(to.phys()), direct(from.phys()), PAGE_SIZE / 8) };
     }
 
     fn fill_phys(&self, at: PhysAddr, record: &[u64], count: u64) {
@@ -74,32 +85,38 @@ impl Machine for Metal {
     }
 
     fn fill_words(&self, at: PhysAddr, value: u64, count: u64) {
-        access::fill(direct(at), value, count);
+        // SAFETY: as for `Metal`; what is written is `mm`'s (INV-5).
+        unsafe { access::fill(direct(at), value, count) };
     }
 
     #[inline]
     fn load64(&self, at: VirtAddr) -> u64 {
-        access::load64(at.as_u64())
+        // SAFETY: as for `Metal` (INV-1).
+        unsafe { access::load64(at.as_u64()) }
     }
 
     #[inline]
     fn load32(&self, at: VirtAddr) -> u32 {
-        access::load32(at.as_u64())
+        // SAFETY: as for `Metal` (INV-1).
+        unsafe { access::load32(at.as_u64()) }
     }
 
     #[inline]
     fn store64(&self, at: VirtAddr, value: u64) {
-        access::store64(at.as_u64(), value);
+        // SAFETY: as for `Metal`; what is written is `mm`'s (INV-5).
+        unsafe { access::store64(at.as_u64(), value) };
     }
 
     #[inline]
     fn store32(&self, at: VirtAddr, value: u32) {
-        access::store32(at.as_u64(), value);
+        // SAFETY: as for `Metal`; what is written is `mm`'s (INV-5).
+        unsafe { access::store32(at.as_u64(), value) };
     }
 
     #[inline]
     fn compare_exchange32(&self, at: VirtAddr, current: u32, new: u32) -> Result<u32, u32> {
-        access::compare_exchange32(at.as_u64(), current, new)
+        // SAFETY: as for `Metal`; what is written is `mm`'s (INV-5).
+        unsafe { access::compare_exchange32(at.as_u64(), current, new) }
     }
 
     #[inline]
@@ -109,17 +126,20 @@ impl Machine for Metal {
         current: u32,
         new: u32,
     ) -> Result<Result<u32, u32>, Fault> {
-        access::try_compare_exchange32(at, current, new)
+        // SAFETY: as for `Metal`; what is written is `mm`'s (INV-5).
+        unsafe { access::try_compare_exchange32(at, current, new) }
     }
 
     #[inline]
     fn compare_exchange64(&self, at: VirtAddr, current: u64, new: u64) -> Result<u64, u64> {
-        access::compare_exchange64(at.as_u64(), current, new)
+        // SAFETY: as for `Metal`; what is written is `mm`'s (INV-5).
+        unsafe { access::compare_exchange64(at.as_u64(), current, new) }
     }
 
     #[inline]
     fn fetch_add32(&self, at: VirtAddr, delta: u32) -> u32 {
-        access::fetch_add32(at.as_u64(), delta)
+        // SAFETY: as for `Metal`; what is written is `mm`'s (INV-5).
+        unsafe { access::fetch_add32(at.as_u64(), delta) }
     }
 
     fn store64_strided(&self, at: VirtAddr, stride: u64, count: u64, value: u64) {
@@ -155,13 +175,15 @@ impl Machine for Metal {
             }
         }
         for _ in 0..rest {
-            access::store64(next, value);
+            // SAFETY: as for `Metal`; what is written is `mm`'s (INV-5).
+            unsafe { access::store64(next, value) };
             next += stride;
         }
     }
 
     fn probe(&self, at: VirtAddr, how: Probe) -> Result<(), Fault> {
-        access::probe(at, how)
+        // SAFETY: as for `Metal`; what is written is `mm`'s (INV-5).
+        unsafe { access::probe(at, how) }
     }
 
     fn root(&self) -> Pfn {

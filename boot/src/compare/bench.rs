@@ -133,7 +133,7 @@ pub fn bench(options: &BenchLinuxOptions) -> Result<(), Error> {
     accel::use_qemu(options.qemu.as_deref());
     let workspace = Workspace::find()?;
     let linux = linux::prepare(debian::fetch(&workspace, &options.linux)?)?;
-    let images = write_images(&workspace, Profile::Release, None, None, "run-release")?;
+    let images = write_images(&workspace, Profile::Bench, None, None, "run-bench")?;
     let version = linux.package.version.clone();
     let logs = workspace.target_dir("bench-linux")?;
     let bench = Bench {

@@ -108,8 +108,11 @@ pub fn try_load32(at: VirtAddr) -> Result<u32, Fault> {
 ///
 /// # Errors
 /// The fault, if the processor raised one.
+///
+/// # Safety
+/// No Rust object lies there, and what is written is the caller's (INV-5).
 #[inline]
-pub fn try_compare_exchange32(
+pub unsafe fn try_compare_exchange32(
     at: VirtAddr,
     current: u32,
     new: u32,
@@ -127,7 +130,10 @@ pub fn try_compare_exchange32(
 ///
 /// # Errors
 /// The fault, if the processor raised one.
-pub fn probe(at: VirtAddr, how: Probe) -> Result<(), Fault> {
+///
+/// # Safety
+/// As for [`try_compare_exchange32`], where `how` writes and the page is writable.
+pub unsafe fn probe(at: VirtAddr, how: Probe) -> Result<(), Fault> {
     let found = try_load32(at)?;
     match how {
         Probe::Load => Ok(found),

@@ -2,8 +2,9 @@
 //! and exchange at an address that `mm` gives, and the table of those that may fault.
 //!
 //! Bare metal and a process on the host run the same ones, each with handlers of its own.
-//! As for the methods of `Machine`, whoever calls promises that the address is mapped, or
-//! will be when the fault is handled, and that what is written is his (INV-5).
+//! They are unsafe: whoever calls promises what the module `plain` says. Instructions that may
+//! fault are safe to fault, and write only what their caller may: [`try_compare_exchange32`] and
+//! [`probe`] are unsafe for that.
 #![no_std]
 
 mod faulting;

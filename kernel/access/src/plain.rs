@@ -1,6 +1,8 @@
 //! Accesses that do not fault, or whose faults somebody handles and has tried again.
 //!
-//! No Rust reference to what lies there exists (INV-1). The compiler can neither move nor
+//! Every function has one contract: `at` is a multiple of the size of the access and mapped, or
+//! will be when the fault is handled; no Rust object lies there; and what is written is the
+//! caller's (INV-5). No Rust reference to what lies there exists (INV-1). The compiler can neither move nor
 //! split nor merge an access; loads and stores are acquires and releases by themselves.
 #![expect(unsafe_code, reason = "loads and stores at addresses given by `mm`")]
 
@@ -10,8 +12,7 @@ use core::arch::asm;
 macro_rules! load {
     ($at:expr, $type:ty, $instruction:literal) => {{
         let value: $type;
-        // SAFETY: the caller promises mapped memory of this kind; no reference is made
-        // (INV-1). Not `pure`, so the compiler keeps it in its place.
+        // SAFETY: the caller's promise, and no reference is made (INV-1). Not `pure`, so the compiler keeps it in its place.
         unsafe {
             asm!($instruction, at = in(reg) $at, value = lateout(reg) value,
                  options(nostack, preserves_flags));
@@ -45,28 +46,40 @@ macro_rules! compare_exchange {
 }
 
 /// The 8 bytes at `at`.
+///
+/// # Safety
+/// The contract at the head of this module, for `at`.
 #[inline(always)]
 #[must_use]
-pub fn load64(at: u64) -> u64 {
+pub unsafe fn load64(at: u64) -> u64 {
     load!(at, u64, "mov {value}, [{at}]")
 }
 
 /// The 4 bytes at `at`.
+///
+/// # Safety
+/// The contract at the head of this module, for `at`.
 #[inline(always)]
 #[must_use]
-pub fn load32(at: u64) -> u32 {
+pub unsafe fn load32(at: u64) -> u32 {
     load!(at, u32, "mov {value:e}, [{at}]")
 }
 
 /// Stores 8 bytes at `at`.
+///
+/// # Safety
+/// The contract at the head of this module, for `at`.
 #[inline(always)]
-pub fn store64(at: u64, value: u64) {
+pub unsafe fn store64(at: u64, value: u64) {
     store!(at, value, "mov [{at}], {value}");
 }
 
 /// Stores 4 bytes at `at`.
+///
+/// # Safety
+/// The contract at the head of this module, for `at`.
 #[inline(always)]
-pub fn store32(at: u64, value: u32) {
+pub unsafe fn store32(at: u64, value: u32) {
     store!(at, value, "mov [{at}], {value:e}");
 }
 
@@ -74,8 +87,11 @@ pub fn store32(at: u64, value: u32) {
 ///
 /// # Errors
 /// What they are instead.
+///
+/// # Safety
+/// The contract at the head of this module, for `at`.
 #[inline(always)]
-pub fn compare_exchange32(at: u64, current: u32, new: u32) -> Result<u32, u32> {
+pub unsafe fn compare_exchange32(at: u64, current: u32, new: u32) -> Result<u32, u32> {
     compare_exchange!(at, current, new, "lock cmpxchg [rdi], ecx")
 }
 
@@ -83,14 +99,20 @@ pub fn compare_exchange32(at: u64, current: u32, new: u32) -> Result<u32, u32> {
 ///
 /// # Errors
 /// What they are instead.
+///
+/// # Safety
+/// The contract at the head of this module, for `at`.
 #[inline(always)]
-pub fn compare_exchange64(at: u64, current: u64, new: u64) -> Result<u64, u64> {
+pub unsafe fn compare_exchange64(at: u64, current: u64, new: u64) -> Result<u64, u64> {
     compare_exchange!(at, current, new, "lock cmpxchg [rdi], rcx")
 }
 
 /// Locked: adds `delta` to the 4 bytes at `at`; what they were.
+///
+/// # Safety
+/// The contract at the head of this module, for `at`.
 #[inline(always)]
-pub fn fetch_add32(at: u64, delta: u32) -> u32 {
+pub unsafe fn fetch_add32(at: u64, delta: u32) -> u32 {
     let mut value = delta;
     // SAFETY: as for `store` (INV-5).
     unsafe {
@@ -100,7 +122,10 @@ pub fn fetch_add32(at: u64, delta: u32) -> u32 {
 }
 
 /// Copies `words` times 8 bytes.
-pub fn copy(to: u64, from: u64, words: u64) {
+///
+/// # Safety
+/// The contract at the head of this module, for `words` times 8 bytes at either address, which do not overlap.
+pub unsafe fn copy(to: u64, from: u64, words: u64) {
     // SAFETY: RAM that is the caller's to copy (INV-5; the head of a frozen block); no
     // reference is made (INV-1); the direction flag is clear by the ABI.
     unsafe {
@@ -111,7 +136,10 @@ pub fn copy(to: u64, from: u64, words: u64) {
 }
 
 /// Stores `value` `words` times.
-pub fn fill(to: u64, value: u64, words: u64) {
+///
+/// # Safety
+/// The contract at the head of this module, for `words` times 8 bytes.
+pub unsafe fn fill(to: u64, value: u64, words: u64) {
     // SAFETY: as for `copy` (INV-5).
     unsafe {
         asm!("rep stosq",

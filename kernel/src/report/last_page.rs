@@ -191,7 +191,7 @@ fn memory(page: &mut Page, before: &Snapshot, after: &Snapshot) {
         page.field(name, 1, Level::Info, format_args!("{bar}"));
     }
     let report = Report { before, after };
-    page.field("HVO", 2, Level::Info, format_args!("{}", report.gain()));
+    page.field("Gain", 2, Level::Info, format_args!("{}", report.gain()));
     let memmap = after.memmap;
     page.field(
         "",

@@ -1,4 +1,5 @@
 //! What the machine does for the kernel: `mm`'s door to hardware.
+#![expect(unsafe_code, reason = "loads and stores in the machine's memory")]
 
 use core::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -43,16 +44,19 @@ impl Door for Machine {
 
     #[inline]
     fn write_phys(&self, at: PhysAddr, value: u64) {
-        access::store64(self.0.ram.direct(at, 8), value);
+        // SAFETY: `direct` and `host` give addresses of the machine's RAM and windows only (INV-1).
+        unsafe { access::store64(self.0.ram.direct(at, 8), value) };
     }
 
     fn compare_exchange_phys(&self, at: PhysAddr, current: u64, new: u64) -> Result<u64, u64> {
-        access::compare_exchange64(self.0.ram.direct(at, 8), current, new)
+        // SAFETY: `direct` and `host` give addresses of the machine's RAM and windows only (INV-1).
+        unsafe { access::compare_exchange64(self.0.ram.direct(at, 8), current, new) }
     }
 
     fn copy_frame(&self, to: Pfn, from: Pfn) {
         let direct = |pfn: Pfn| self.0.ram.direct(pfn.phys(), PAGE_SIZE);
-        access::copy(direct(to), direct(from), PAGE_SIZE / 8);
+        // SAFETY: `direct` and `host` give addresses of the machine's RAM and windows only (INV-1).
+        unsafe { access::copy(direct(to), direct(from), PAGE_SIZE / 8) };
     }
 
     fn fill_phys(&self, at: PhysAddr, record: &[u64], count: u64) {
@@ -60,38 +64,45 @@ impl Door for Machine {
         let to = self.0.ram.direct(at, count * bytes);
         for n in 0..count {
             for (word, value) in (0u64..).zip(record) {
-                access::store64(to + n * bytes + word * 8, *value);
+                // SAFETY: `direct` and `host` give addresses of the machine's RAM and windows only (INV-1).
+                unsafe { access::store64(to + n * bytes + word * 8, *value) };
             }
         }
     }
 
     fn fill_words(&self, at: PhysAddr, value: u64, count: u64) {
-        access::fill(self.0.ram.direct(at, count * 8), value, count);
+        // SAFETY: `direct` and `host` give addresses of the machine's RAM and windows only (INV-1).
+        unsafe { access::fill(self.0.ram.direct(at, count * 8), value, count) };
     }
 
     #[inline]
     fn load64(&self, at: VirtAddr) -> u64 {
-        access::load64(self.0.host(at))
+        // SAFETY: `direct` and `host` give addresses of the machine's RAM and windows only (INV-1).
+        unsafe { access::load64(self.0.host(at)) }
     }
 
     #[inline]
     fn load32(&self, at: VirtAddr) -> u32 {
-        access::load32(self.0.host(at))
+        // SAFETY: `direct` and `host` give addresses of the machine's RAM and windows only (INV-1).
+        unsafe { access::load32(self.0.host(at)) }
     }
 
     #[inline]
     fn store64(&self, at: VirtAddr, value: u64) {
-        access::store64(self.0.host(at), value);
+        // SAFETY: `direct` and `host` give addresses of the machine's RAM and windows only (INV-1).
+        unsafe { access::store64(self.0.host(at), value) };
     }
 
     #[inline]
     fn store32(&self, at: VirtAddr, value: u32) {
-        access::store32(self.0.host(at), value);
+        // SAFETY: `direct` and `host` give addresses of the machine's RAM and windows only (INV-1).
+        unsafe { access::store32(self.0.host(at), value) };
     }
 
     #[inline]
     fn compare_exchange32(&self, at: VirtAddr, current: u32, new: u32) -> Result<u32, u32> {
-        access::compare_exchange32(self.0.host(at), current, new)
+        // SAFETY: `direct` and `host` give addresses of the machine's RAM and windows only (INV-1).
+        unsafe { access::compare_exchange32(self.0.host(at), current, new) }
     }
 
     fn try_compare_exchange32(
@@ -100,19 +111,23 @@ impl Door for Machine {
         current: u32,
         new: u32,
     ) -> Result<Result<u32, u32>, Fault> {
-        access::try_compare_exchange32(VirtAddr::new(self.0.host(at)), current, new)
+        // SAFETY: `direct` and `host` give addresses of the machine's RAM and windows only (INV-1).
+        unsafe { access::try_compare_exchange32(VirtAddr::new(self.0.host(at)), current, new) }
     }
 
     fn compare_exchange64(&self, at: VirtAddr, current: u64, new: u64) -> Result<u64, u64> {
-        access::compare_exchange64(self.0.host(at), current, new)
+        // SAFETY: `direct` and `host` give addresses of the machine's RAM and windows only (INV-1).
+        unsafe { access::compare_exchange64(self.0.host(at), current, new) }
     }
 
     fn fetch_add32(&self, at: VirtAddr, delta: u32) -> u32 {
-        access::fetch_add32(self.0.host(at), delta)
+        // SAFETY: `direct` and `host` give addresses of the machine's RAM and windows only (INV-1).
+        unsafe { access::fetch_add32(self.0.host(at), delta) }
     }
 
     fn probe(&self, at: VirtAddr, how: Probe) -> Result<(), Fault> {
-        access::probe(VirtAddr::new(self.0.host(at)), how)
+        // SAFETY: `direct` and `host` give addresses of the machine's RAM and windows only (INV-1).
+        unsafe { access::probe(VirtAddr::new(self.0.host(at)), how) }
     }
 
     fn root(&self) -> Pfn {
