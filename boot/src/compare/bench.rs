@@ -2,7 +2,7 @@
 //!
 //! Linux runs with a clock that counts instructions. Its shell, the only process, reads from
 //! `/proc/PID/schedstat` how long it ran, writes to a file of a pool, and reads that again
-//! ([`PROGRAM`]): what Linux does beside, and what it waits for, is not in the figure.
+//! (`PROGRAM`): what Linux does beside, and what it waits for, is not in the figure.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

@@ -146,13 +146,10 @@ pub(crate) fn new_page() {
     });
 }
 
-/// Lets `f` add to what is on the screen, if there is one.
-pub(crate) fn dress(f: impl FnOnce(&mut Screen)) {
-    with(|console| {
-        if let Some(screen) = &mut console.screen {
-            f(screen);
-        }
-    });
+/// Lets `f` look at the screen, if there is one, or add to it. It allocates nothing: the lock is
+/// held.
+pub(crate) fn with_screen<R>(f: impl FnOnce(&mut Screen) -> R) -> Option<R> {
+    with(|console| console.screen.as_mut().map(f))
 }
 
 /// The codes that a person can turn to; see [`show_page`].
@@ -239,10 +236,13 @@ pub(crate) fn raw_line(line: fmt::Arguments<'_>) {
 /// As [`raw_line`], for all but the screen.
 pub(crate) fn unseen_line(line: fmt::Arguments<'_>) {
     with(|console| {
-        let screen = console.screen.take();
-        // Only a Display implementation can fail, and then the rest is lost.
-        let _ = writeln!(Everywhere::of(console, Level::Info, true), "{line}");
-        console.screen = screen;
+        let out = Everywhere {
+            console,
+            level: Level::Info,
+            on_serial: true,
+            on_screen: false,
+        };
+        write_to(out, line);
     });
 }
 
@@ -295,25 +295,27 @@ pub(crate) fn captured<R>(
 
 fn write_line(level: Level, shown: bool, line: fmt::Arguments<'_>) {
     with(|console| {
-        // Only a Display implementation can fail, and then the rest is lost.
-        let _ = writeln!(Everywhere::of(console, level, shown), "{line}");
+        let out = Everywhere {
+            console,
+            level,
+            on_serial: shown,
+            on_screen: shown,
+        };
+        write_to(out, line);
     });
 }
 
+fn write_to(mut out: Everywhere<'_>, line: fmt::Arguments<'_>) {
+    // Only a Display implementation can fail, and then the rest is lost.
+    let _ = writeln!(out, "{line}");
+}
+
+/// The places of a line; the ring takes every one.
 struct Everywhere<'a> {
     console: &'a mut Console,
     level: Level,
-    shown: bool,
-}
-
-impl<'a> Everywhere<'a> {
-    const fn of(console: &'a mut Console, level: Level, shown: bool) -> Self {
-        Self {
-            console,
-            level,
-            shown,
-        }
-    }
+    on_serial: bool,
+    on_screen: bool,
 }
 
 impl fmt::Write for Everywhere<'_> {
@@ -324,8 +326,8 @@ impl fmt::Write for Everywhere<'_> {
             screen,
             ..
         } = &mut *self.console;
-        let mut serial = serial.as_mut().filter(|_| self.shown);
-        let screen = screen.as_mut().filter(|_| self.shown);
+        let mut serial = serial.as_mut().filter(|_| self.on_serial);
+        let screen = screen.as_mut().filter(|_| self.on_screen);
         for piece in s.split_inclusive(|c: char| !c.is_ascii()) {
             let ascii_len = piece.find(|c: char| !c.is_ascii()).unwrap_or(piece.len());
             let (ascii, other) = piece.split_at(ascii_len);

@@ -253,7 +253,7 @@ pub(crate) fn print(run: Option<&Run>, verdict: (Level, fmt::Arguments<'_>)) {
     console::set_codes(codes);
     console::new_page();
     show(&page.lines);
-    console::dress(|screen| dress(screen, codes));
+    dress(codes);
 }
 
 /// Prints the lines everywhere, on a screen without the extra ones if it has no room.
@@ -290,27 +290,30 @@ fn codes(lines: &[Line]) -> &'static [Code] {
 const LEAST_SCALE: usize = 3;
 
 /// Adds to the text what there is room for: the code beside it, a map of the vmemmap below.
-fn dress(screen: &mut Screen, codes: &'static [Code]) {
-    let ((width, height), (columns, rows)) = (screen.cell(), screen.size());
-    let mut text_columns = columns;
-    if let [code] = codes {
-        let free = columns.saturating_sub(COLUMNS + 1);
-        let picture = Picture::code(code, free * width, rows * height);
-        if let Some(picture @ Picture::Code(_, LEAST_SCALE..)) = picture {
-            screen.place(picture, COLUMNS + 1, 0);
-            text_columns = COLUMNS;
+fn dress(codes: &'static [Code]) {
+    let geometry = |screen: &mut Screen| (screen.cell(), screen.size(), screen.position().1);
+    let Some(((width, height), (columns, rows), row)) = console::with_screen(geometry) else {
+        return;
+    };
+    let beside = columns.saturating_sub(COLUMNS + 1) * width;
+    let code = match codes {
+        [code] => Picture::code(code, beside, rows * height),
+        _ => None,
+    };
+    let code = code.filter(|code| matches!(code, Picture::Code(_, LEAST_SCALE..)));
+    let map_columns = if code.is_some() { COLUMNS } else { columns };
+    let map_rows = rows.saturating_sub(row + PROMPT_ROWS + 1);
+    let map = map(map_columns * width, map_rows * height);
+    console::with_screen(|screen| {
+        if let Some(code) = code {
+            screen.place(code, COLUMNS + 1, 0);
         }
-    }
-    let first = screen.position().1 + PROMPT_ROWS;
-    if let Some(map) = map(
-        text_columns * width,
-        rows.saturating_sub(first + 1) * height,
-    ) {
-        let shown = map.picture.size().1.div_ceil(height);
-        let row = rows.saturating_sub(shown);
-        screen.place(map.picture, 0, row);
-        screen.write_at(0, row - 1, &map.legend);
-    }
+        if let Some(Map { picture, legend }) = &map {
+            let row = rows.saturating_sub(picture.size().1.div_ceil(height));
+            screen.place(*picture, 0, row);
+            screen.write_at(0, row - 1, legend);
+        }
+    });
 }
 
 /// A map of the vmemmap and a line that explains it.
