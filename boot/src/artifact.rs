@@ -249,8 +249,9 @@ const COMMIT_SECTION: &str = ".tailfold.commit";
 const COMMIT_BYTES: usize = 32;
 
 /// The commit that is checked out, with `-dirty` behind it if a file of it was changed; nothing
-/// where git does not say.
-fn commit(workspace: &Workspace) -> String {
+/// where git does not say. Images are marked with it.
+#[must_use]
+pub fn commit(workspace: &Workspace) -> String {
     let output = Command::new("git")
         .args([
             "describe",

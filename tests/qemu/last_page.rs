@@ -14,6 +14,7 @@ use libtest_mimic::{Failed, Trial};
 use serde_json::json;
 
 use crate::Bench;
+use crate::machine_checks::wait;
 use crate::machines::machine;
 use crate::slots::Slot;
 
@@ -38,13 +39,13 @@ struct Session {
     guest: Guest,
     qmp: Qmp,
     file: PathBuf,
+    commit: String,
 }
 
 impl Session {
     fn start(bench: &Bench, name: &str, more: &[&str]) -> Result<Self, Failed> {
         let firmware = Firmware::Uefi;
-        let socket = bench.workspace.target_dir("qmp")?;
-        let socket = socket.join(format!("{name}-{}", std::process::id()));
+        let socket = bench.socket(name)?;
         let mut machine = machine(bench, bench.images.get(firmware), firmware);
         machine.memory = Size::mib(1024);
         machine.screen = Some((640, 480));
@@ -62,16 +63,17 @@ impl Session {
             arguments.flag(word);
         }
         let mut guest = Guest::start(&arguments, &options)?;
-        while !guest.serial().contains("tailfold# ") {
-            if guest.has_ended()? || guest.elapsed() > LIMIT {
-                return Err(format!("it comes to no prompt\n{}", guest.serial()).into());
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        wait(&mut guest, "tailfold# ")?;
         let qmp = Qmp::connect(&socket)?;
         let _ = std::fs::remove_file(&socket);
         let file = log.with_extension("png");
-        Ok(Self { guest, qmp, file })
+        let commit = bench.commit.clone();
+        Ok(Self {
+            guest,
+            qmp,
+            file,
+            commit,
+        })
     }
 
     /// The screen, when it has been the same for a while.
@@ -99,14 +101,19 @@ impl Session {
 
     /// Checks that the code on the screen is the text on serial.
     fn check_code(&mut self) -> Result<(), Failed> {
-        check_code(&self.file, &self.guest.serial())
+        check_code(&self.file, &self.guest.serial(), &self.commit)
     }
 }
 
-/// Checks that the code in the picture `file` holds the report that is in `serial`.
-pub(crate) fn check_code(file: &std::path::Path, serial: &str) -> Result<(), Failed> {
+/// Checks that the code in the picture `file` holds the report that is in `serial`, and which
+/// `commit` it is of.
+pub(crate) fn check_code(file: &std::path::Path, serial: &str, commit: &str) -> Result<(), Failed> {
     let text = photo::text(&photo::codes(file)?)?;
-    let whole = text.starts_with("Tailfold ") && text.contains("\nSelf-tests: ");
+    let first = text.lines().next().unwrap_or_default();
+    let whole = first.starts_with("Tailfold ") && text.contains("\nSelf-tests: ");
+    if !first.contains(commit) {
+        return Err(format!("`{first}` does not name the commit {commit}").into());
+    }
     if whole && serial.replace('\r', "").contains(&text) {
         Ok(())
     } else {

@@ -37,12 +37,7 @@ pub(crate) fn trials(bench: &Arc<Bench>) -> Vec<Trial> {
 
 fn run(bench: &Bench) -> Result<(), Failed> {
     let _slot = Slot::take();
-    let socket = bench
-        .workspace
-        .target_dir("qmp")?
-        .join(format!("mce-{}", std::process::id()));
-    // One that a run before left behind would be taken for this run's.
-    let _ = std::fs::remove_file(&socket);
+    let socket = bench.socket("mce")?;
     let firmware = Firmware::Bios;
     let mut machine = machine(bench, bench.images.get(firmware), firmware);
     machine.memory = Size::mib(512);

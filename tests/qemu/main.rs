@@ -46,6 +46,8 @@ struct Bench {
     ramdisk_images: Images,
     accelerator: boot::accel::Accelerator,
     ovmf: boot::firmware::Ovmf,
+    /// What the images are of.
+    commit: String,
 }
 
 /// The text of `ramdisk` on [`Bench::ramdisk_images`]: as a person would edit it.
@@ -83,6 +85,15 @@ fn trials(arguments: &Arguments) -> Result<Vec<Trial>, Error> {
 }
 
 impl Bench {
+    /// A path for the socket of QEMU's protocol of the test `name`, where nothing is: what a run
+    /// before left behind would be taken for this run's.
+    fn socket(&self, name: &str) -> Result<PathBuf, Error> {
+        let directory = self.workspace.target_dir("qmp")?;
+        let socket = directory.join(format!("{name}-{}", std::process::id()));
+        let _ = std::fs::remove_file(&socket);
+        Ok(socket)
+    }
+
     fn build() -> Result<Self, Error> {
         let workspace = Workspace::find()?;
         let kernel = artifact::kernel(&workspace, Profile::Checked)?;
@@ -106,6 +117,7 @@ impl Bench {
             ramdisk_images,
             accelerator,
             ovmf: boot::firmware::Ovmf::find()?,
+            commit: artifact::commit(&workspace),
             kernel,
             workspace,
         })

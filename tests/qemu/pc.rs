@@ -175,7 +175,7 @@ fn picture(bench: &Bench, firmware: Firmware, width: u32, height: u32) -> Result
         return Err(bad("no bar as long as eight characters"));
     }
     if width >= WITH_CODE {
-        check_code(&file, &std::fs::read_to_string(&log)?)?;
+        check_code(&file, &std::fs::read_to_string(&log)?, &bench.commit)?;
     }
     Ok(())
 }

@@ -60,12 +60,7 @@ fn five_levels(bench: &Bench) -> Result<(), Failed> {
 /// The sentence stays until a key comes, and the firmware goes on.
 fn no_nx(bench: &Bench) -> Result<(), Failed> {
     let _slot = Slot::take();
-    let socket = bench
-        .workspace
-        .target_dir("qmp")?
-        .join(format!("nx-{}", std::process::id()));
-    // One that a run before left behind would be taken for this run's.
-    let _ = std::fs::remove_file(&socket);
+    let socket = bench.socket("nx")?;
     let firmware = Firmware::Uefi;
     let mut machine = machine(bench, bench.images.get(firmware), firmware);
     machine.cpu = "max,-nx".to_owned();

@@ -6,7 +6,7 @@
 //! so that function is where paging changes.
 #![expect(unsafe_code, reason = "writes a table of the firmware, and calls it")]
 
-use core::ptr;
+use core::ptr::NonNull;
 
 use spin::Once;
 use uefi::{Status, table};
@@ -22,7 +22,9 @@ static BEFORE: Once<(Way, ExitBootServices)> = Once::new();
 /// Lets `ExitBootServices` of every program switch to 4 levels by `way` when it has succeeded.
 pub fn switch_at_exit(way: Way) {
     if let Some(services) = services() {
-        BEFORE.call_once(|| (way, services.exit_boot_services));
+        // SAFETY: the firmware's table (H-9); a load of one field.
+        let original = unsafe { (*services.as_ptr()).exit_boot_services };
+        BEFORE.call_once(|| (way, original));
         set(services, exit_boot_services);
     }
 }
@@ -38,34 +40,41 @@ unsafe extern "efiapi" fn exit_boot_services(image: uefi_raw::Handle, key: usize
     let Some((way, original)) = BEFORE.get() else {
         return Status::NOT_READY;
     };
-    // SAFETY: what the caller wants to call, with its arguments.
+    // SAFETY: what the caller wants to call, with its arguments (H-9).
     let status = unsafe { original(image, key) };
     if status.is_success() && levels::are_five() {
         // SAFETY: five they are; UEFI maps memory one to one (UEFI 2.10, 2.3.4); the firmware has
-        // just ended.
+        // just ended (H-9).
         unsafe { way.to_four() };
     }
     status
 }
 
-/// The firmware's table; one reference at a time.
-fn services() -> Option<&'static mut BootServices> {
-    // SAFETY: the entry point got it from the firmware.
-    let services = unsafe { table::system_table_raw()?.as_ref() }.boot_services;
-    // SAFETY: it is there until boot services end, in memory that programs may write and which
-    // others (shim) write too. The crate `uefi` keeps no reference to it between calls.
-    unsafe { services.as_mut() }
+/// The firmware's table, to which no reference is made: the firmware, and what it has loaded, read
+/// and write it, too.
+fn services() -> Option<NonNull<BootServices>> {
+    let system = table::system_table_raw()?.as_ptr();
+    // SAFETY: the entry point got it from the firmware (H-9); a load of one field.
+    let services = unsafe { (*system).boot_services };
+    NonNull::new(services)
 }
 
 /// Puts `function` into the table, and mends the table's checksum.
-fn set(services: &mut BootServices, function: ExitBootServices) {
-    services.exit_boot_services = function;
-    services.header.crc = 0;
-    let (bytes, length) = (ptr::from_ref(services), services.header.size as usize);
+fn set(services: NonNull<BootServices>, function: ExitBootServices) {
+    let at = services.as_ptr();
+    // SAFETY: the firmware's table, in memory that programs may write, and do: shim does (H-9).
+    unsafe { (*at).exit_boot_services = function };
+    // SAFETY: as above: the checksum is of the table with 0 in its place (UEFI 2.10, 4.2).
+    unsafe { (*at).header.crc = 0 };
+    // SAFETY: as above.
+    let length = unsafe { (*at).header.size } as usize;
+    // SAFETY: as above.
+    let calculate = unsafe { (*at).calculate_crc32 };
     let mut crc = 0;
-    // SAFETY: the table is as long as it says.
-    let status = unsafe { (services.calculate_crc32)(bytes.cast(), length, &mut crc) };
+    // SAFETY: the table is as long as it says (H-9).
+    let status = unsafe { calculate(at.cast_const().cast(), length, &mut crc) };
     if status.is_success() {
-        services.header.crc = crc;
+        // SAFETY: as above.
+        unsafe { (*at).header.crc = crc };
     }
 }

@@ -143,8 +143,8 @@ impl Way {
         // A type that firmware maps as executable.
         let memory = MemoryType::LOADER_CODE;
         let page = boot::allocate_pages(AllocateType::MaxAddress(MAX_ADDRESS), memory, 2)?;
-        // SAFETY: both symbols bound the code above, which refers to itself only by distances; the
-        // page is ours, and longer.
+        // SAFETY: both symbols bound the code above (H-6), which refers to itself only by distances;
+        // the page is ours, and longer (H-9).
         unsafe { page.as_ptr().copy_from_nonoverlapping(from.cast(), length) };
         let way = Self {
             at: page.addr().get(),
@@ -162,7 +162,7 @@ impl Way {
     /// Gives the memory back.
     pub fn free(self) {
         if let Some(page) = NonNull::new(core::ptr::with_exposed_provenance_mut(self.at)) {
-            // SAFETY: `prepare` allocated the pages, and nothing else knows them.
+            // SAFETY: `prepare` allocated the pages, and nothing else knows them (H-9).
             let _ = unsafe { boot::free_pages(page, 2) };
         }
     }
@@ -174,12 +174,13 @@ impl Way {
     /// runs any more that has looked how many levels there are.
     pub unsafe fn to_four(&self) {
         let five: *const u64 = core::ptr::with_exposed_provenance(root());
-        // SAFETY: the processor walks this table, and it is mapped at its own address.
+        // SAFETY: the processor walks this table, and it is mapped at its own address (H-9).
         let four = unsafe { five.read() } & TABLE;
         let table: *const u8 = core::ptr::with_exposed_provenance(usize_of(four));
-        // SAFETY: as above, for the table of the lowest 256 TiB; the page behind the code is ours.
+        // SAFETY: as above, for the table of the lowest 256 TiB; the page behind the code is ours
+        // (H-9).
         unsafe { self.table().copy_from_nonoverlapping(table, PAGE_SIZE) };
-        // SAFETY: the caller's promise, and the new table has what the caller uses.
+        // SAFETY: the caller's promise, and the new table has what the caller uses (H-9).
         unsafe { self.go() };
     }
 
@@ -190,12 +191,12 @@ impl Way {
     pub unsafe fn to_five(&self) {
         const PRESENT_AND_WRITABLE: u64 = 3;
         let table = self.table();
-        // SAFETY: the page is ours.
+        // SAFETY: the page is ours (H-9).
         unsafe { table.write_bytes(0, PAGE_SIZE) };
         let entry = root() as u64 | PRESENT_AND_WRITABLE;
-        // SAFETY: as above, and pages are aligned.
+        // SAFETY: as above, and pages are aligned (H-9).
         unsafe { table.cast::<u64>().write(entry) };
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise, and the new table has one entry for all there was (H-9).
         unsafe { self.go() };
     }
 
@@ -207,7 +208,7 @@ impl Way {
     /// The page behind the code is a top-level table of the other kind that maps all that is used.
     unsafe fn go(&self) {
         let code: *const () = core::ptr::with_exposed_provenance(self.at);
-        // SAFETY: `prepare` put code of this signature there.
+        // SAFETY: `prepare` put code of this signature there (H-9).
         let code: extern "efiapi" fn(u32) = unsafe { mem::transmute(code) };
         #[expect(
             clippy::cast_possible_truncation,

@@ -1,9 +1,11 @@
 //! Accesses that do not fault, or whose faults somebody handles and has tried again.
 //!
 //! Every function has one contract: `at` is a multiple of the size of the access and mapped, or
-//! will be when the fault is handled; no Rust object lies there; and what is written is the
-//! caller's (INV-5). No Rust reference to what lies there exists (INV-1). The compiler can neither move nor
-//! split nor merge an access; loads and stores are acquires and releases by themselves.
+//! will be when the fault is handled; no Rust object lies there, nor is there a reference to it
+//! (INV-1); and what is written is the caller's (INV-5).
+//!
+//! The compiler can neither move nor split nor merge an access; loads and stores are acquires and
+//! releases by themselves.
 #![expect(unsafe_code, reason = "loads and stores at addresses given by `mm`")]
 
 use core::arch::asm;
@@ -12,7 +14,8 @@ use core::arch::asm;
 macro_rules! load {
     ($at:expr, $type:ty, $instruction:literal) => {{
         let value: $type;
-        // SAFETY: the caller's promise, and no reference is made (INV-1). Not `pure`, so the compiler keeps it in its place.
+        // SAFETY: the caller's promise, and no reference is made (INV-1). Not `pure`, so the
+        // compiler keeps it in its place.
         unsafe {
             asm!($instruction, at = in(reg) $at, value = lateout(reg) value,
                  options(nostack, preserves_flags));

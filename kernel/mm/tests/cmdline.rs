@@ -109,6 +109,18 @@ fn bench_and_flush_ceiling() {
         "bench",
         "bench: ignored; use bench=instructions, bench=time or bench=GLOB",
     );
+    for (line, two_steps) in [
+        ("", false),
+        ("vmemmap_steps=1", false),
+        ("vmemmap_steps=2", true),
+    ] {
+        assert_eq!(good(line).two_steps, two_steps);
+    }
+    for text in ["", "0", "3", "two"] {
+        let line = format!("vmemmap_steps={text}");
+        let complaint = format!("{line}: ignored; use vmemmap_steps=1 or vmemmap_steps=2");
+        bad(&line, &complaint);
+    }
     assert_eq!(good("").flush_ceiling, 33);
     for (line, pages) in [
         ("tlb_single_page_flush_ceiling=0", 0),

@@ -1,7 +1,8 @@
-//! The last page: all that somebody needs who has a photograph of the screen and nothing else.
+//! The last page tells all that is known of a run to somebody who has a photograph of the screen
+//! and nothing else.
 //!
-//! The same text goes to the serial port and into the QR codes, whole; on a small screen fields
-//! that are long are cut.
+//! The whole text goes to the serial port and into the QR codes; a small screen shows the first
+//! lines of fields that are long.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -9,6 +10,7 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::fmt::{self, Write as _};
 
+use ktest::Text;
 use mm::addr::{Order, Pfn};
 use mm::report::{Kib, Report, Size, Slot, Snapshot, block_slots};
 use qr::Code;
@@ -41,9 +43,7 @@ struct Line {
 }
 
 /// The text as it grows.
-struct Page {
-    lines: Vec<Line>,
-}
+struct Page(Vec<Line>);
 
 impl Page {
     /// Adds a field, in lines of [`COLUMNS`]; those behind the first `keep` are extra.
@@ -54,7 +54,7 @@ impl Page {
         let mut count = 0;
         let mut end = |line: &mut String| {
             count += 1;
-            self.lines.push(Line {
+            self.0.push(Line {
                 text: core::mem::take(line),
                 level,
                 is_extra: count > keep,
@@ -92,16 +92,6 @@ fn pieces(word: &str) -> impl Iterator<Item = &str> {
         rest = behind;
         Some(piece)
     })
-}
-
-/// Names with a comma between them.
-fn list<T: fmt::Display>(names: impl Iterator<Item = T>) -> String {
-    let mut text = String::new();
-    for (n, name) in names.enumerate() {
-        // Memory that runs out is a panic, as everywhere with text.
-        let _ = write!(text, "{}{name}", if n > 0 { ", " } else { "" });
-    }
-    text
 }
 
 fn machine(page: &mut Page) {
@@ -205,13 +195,17 @@ fn memory(page: &mut Page, before: &Snapshot, after: &Snapshot) {
     );
 }
 
+/// Failed cases that have a line on a small screen.
+const FAILED: usize = 4;
+
 fn tests(page: &mut Page, run: &Run) {
-    for failed in &run.failed {
-        page.field("failed:", 2, Level::Warn, format_args!("{failed}"));
+    for (n, failed) in run.failed.iter().enumerate() {
+        let keep = usize::from(n < FAILED);
+        page.field("failed:", keep, Level::Warn, format_args!("{failed}"));
     }
     if !run.skipped.is_empty() {
-        let names = list(run.skipped.iter());
-        page.field("skipped:", 3, Level::Info, format_args!("{names}"));
+        let names = run.skipped.join(", ");
+        page.field("skipped:", 2, Level::Info, format_args!("{names}"));
     }
     let totals = run.totals;
     let level = if totals.is_pass() {
@@ -219,7 +213,7 @@ fn tests(page: &mut Page, run: &Run) {
     } else {
         Level::Warn
     };
-    page.lines.push(Line {
+    page.0.push(Line {
         text: format!(
             "Self-tests: {} passed, {} failed, {} skipped",
             totals.pass, totals.fail, totals.skip
@@ -231,8 +225,8 @@ fn tests(page: &mut Page, run: &Run) {
 
 /// Makes the last page, on a screen of its own, and lets `verdict`, a line and its level, end it.
 pub(crate) fn print(run: Option<&Run>, verdict: (Level, fmt::Arguments<'_>)) {
-    let mut page = Page { lines: Vec::new() };
-    page.lines.push(Line {
+    let mut page = Page(Vec::new());
+    page.0.push(Line {
         text: format!("Tailfold {}", boot::version::version()),
         level: Level::Info,
         is_extra: false,
@@ -244,24 +238,56 @@ pub(crate) fn print(run: Option<&Run>, verdict: (Level, fmt::Arguments<'_>)) {
     if let Some(run) = run {
         tests(&mut page, run);
     }
-    page.lines.push(Line {
+    page.0.push(Line {
         text: verdict.1.to_string(),
         level: verdict.0,
         is_extra: false,
     });
-    let codes = codes(&page.lines);
+    let codes = codes(&page.0);
     console::set_codes(codes);
     console::new_page();
-    show(&page.lines);
+    show(&page.0);
     dress(codes);
 }
 
-/// Prints the lines everywhere, on a screen without the extra ones if it has no room.
+/// Which lines a screen of `rows` shows, by whether each is extra: all, if there is room for them;
+/// else those that are not, and of these the first ones and the last two, totals and verdict.
+pub(crate) fn visible(extra: &[bool], rows: usize) -> Vec<bool> {
+    let mut room = rows.saturating_sub(PROMPT_ROWS);
+    if extra.len() <= room {
+        return extra.iter().map(|_| true).collect();
+    }
+    // One for the line that says how many are missing.
+    room = room.saturating_sub(3);
+    let last = extra.len().saturating_sub(2);
+    let mut shown = 0;
+    let keeps = extra.iter().enumerate().map(|(n, is_extra)| {
+        let keep = n >= last || (!is_extra && shown < room);
+        shown += usize::from(keep);
+        keep
+    });
+    keeps.collect()
+}
+
+/// Prints the lines everywhere, on a screen that has no room for all only those that count most.
 fn show(lines: &[Line]) {
     let rows = console::outputs().1.map_or(usize::MAX, |(_, rows)| rows);
-    let fits = lines.len() + PROMPT_ROWS <= rows;
-    for line in lines {
-        if fits || !line.is_extra {
+    let extra: Vec<bool> = lines.iter().map(|line| line.is_extra).collect();
+    let visible = visible(&extra, rows);
+    let missing = visible.iter().filter(|visible| !**visible).count();
+    for (n, (line, visible)) in lines.iter().zip(visible).enumerate() {
+        if missing > 0 && n + 2 == lines.len() {
+            console::with_screen(|screen| {
+                let text = Text::<COLUMNS>::of(format_args!(
+                    "({missing} lines more are on the serial port and in the code)"
+                ));
+                text.as_str()
+                    .chars()
+                    .chain(['\n'])
+                    .for_each(|c| screen.put(c, Level::Info));
+            });
+        }
+        if visible {
             console::result_line(line.level, format_args!("{}", line.text));
         } else {
             console::unseen_line(format_args!("{}", line.text));

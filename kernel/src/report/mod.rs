@@ -11,7 +11,7 @@ use mm::machine::Machine as _;
 use mm::report::{Kib, NodeMemory, Peak, Percent, Report, Size, Snapshot, ToolLine, slots};
 use spin::Once;
 
-pub(crate) use last_page::print as print_last_page;
+pub(crate) use last_page::{print as print_last_page, visible};
 
 use crate::arch::x86_64::layout;
 use crate::console::{Bar, Colour, raw_line};

@@ -10,6 +10,7 @@ use ktest::{check, check_eq, ktest};
 use crate::console::{Bar, Colour, Ring};
 use crate::drivers::keyboard::{answered, has_room};
 use crate::drivers::serial::hears_itself;
+use crate::report::visible;
 
 fn text_of<const N: usize>(ring: &Ring<N>) -> Vec<u8> {
     let mut text = Vec::new();
@@ -85,6 +86,24 @@ ktest! { suite = console;
         }
         check!(!answered(&mut || None), "silence is an answer");
         check!(!answered(&mut || Some(0x1e)), "a key is an answer");
+    }
+
+    /// The last page fits its screen, whatever there is to say, and starts and ends as it should;
+    /// where there is room for all, all is there.
+    fn last_page_fits() {
+        for rows in [30, 45, 144] {
+            for lines in 4..200_usize {
+                for every in 1..5_usize {
+                    let extra: Vec<bool> = (0..lines).map(|n| n % every != 0).collect();
+                    let shown = visible(&extra, rows);
+                    let count = shown.iter().filter(|shown| **shown).count();
+                    let is_cut = count < lines;
+                    check!(count + usize::from(is_cut) + 4 <= rows, "{count} of {lines} in {rows}");
+                    check!(shown[0] && shown[lines - 2] && shown[lines - 1], "{lines} in {rows}");
+                    check_eq!(is_cut, lines + 4 > rows, "{lines} in {rows}");
+                }
+            }
+        }
     }
 
     /// Bars never lie: empty for nothing, full only for all, something for a little.

@@ -23,8 +23,8 @@ use crate::state;
 pub(crate) struct Run {
     /// The numbers.
     pub(crate) totals: Totals,
-    /// Why the run is no pass: the failed cases, as `suite:case: what it said`, and patterns that
-    /// no case matches; the first ones.
+    /// Why the run is no pass: patterns that no case matches, and the failed cases, the first
+    /// [`KEPT`] as `suite:case: what it said`, all others as `suite:case`.
     pub(crate) failed: Vec<String>,
     /// The skipped cases, as `suite:case`; a suite of which every case was skipped is `suite:*`.
     pub(crate) skipped: Vec<String>,
@@ -53,7 +53,7 @@ pub(crate) fn run(selection: Selection<'_>) -> Option<Run> {
     }
 }
 
-/// Most failures that are kept for the last page.
+/// Failures whose words are kept for the last page.
 const KEPT: usize = 8;
 
 /// Prints, and keeps what failed or was skipped: on a screen it would be gone with the scrolling.
@@ -78,14 +78,17 @@ impl Output for Recorder {
             self.suite = suite.to_string();
             self.skipped_before = self.skipped.len();
         } else if let Some(said) = text.strip_prefix("# ") {
-            if said.starts_with("selftest=") && self.failed.len() < KEPT {
+            if said.starts_with("selftest=") {
                 self.failed.push(said.to_string());
             }
             self.said = said.to_string();
         } else if let Some((_, case)) = result(text, "not ok ") {
-            if is_inner && self.failed.len() < KEPT {
-                self.failed
-                    .push(format!("{}:{case}: {}", self.suite, self.said));
+            if is_inner {
+                let mut failed = format!("{}:{case}", self.suite);
+                if self.failed.len() < KEPT {
+                    failed = format!("{failed}: {}", self.said);
+                }
+                self.failed.push(failed);
             }
         } else if let Some((name, _)) =
             result(text, "ok ").and_then(|(_, name)| name.split_once(" # SKIP"))

@@ -24,7 +24,7 @@ fn main() -> Status {
         }
     };
     match Way::prepare() {
-        // SAFETY: asked above; UEFI maps memory one to one (UEFI 2.10, 2.3.4).
+        // SAFETY: asked above; UEFI maps memory one to one (H-9; UEFI 2.10, 2.3.4).
         Ok(way) => unsafe { way.to_five() },
         Err(error) => {
             println!("five-levels: no memory: {error:?}");

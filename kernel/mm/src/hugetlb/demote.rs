@@ -243,12 +243,8 @@ fn take_block<M: Machine>(
     let blocks = (first..end).step_by(usize::try_from(pages).ok()?);
     for pfn in blocks.filter(|pfn| pfn + pages <= end) {
         let head = memmap.page(Pfn::new(pfn));
-        // Without the lock this may be true no longer, and is looked at again. Interrupts are off
-        // for the walk of the tables, which another CPU may free (`paging::walk`).
-        let irq = m.irq_save();
-        let found = is_part(m, memmap, small, head, node);
-        m.irq_restore(irq);
-        if !found {
+        // Without the lock this may be true no longer, and is looked at again.
+        if !is_part(m, memmap, small, head, node) {
             continue;
         }
         let mut pools = small.pools.lock(m);

@@ -136,6 +136,17 @@ pub fn unmap<M: Machine>(
 /// If `found` is not a leaf of level 2 or 3.
 #[doc(alias = "vmemmap_split_pmd")]
 pub fn split<M: Machine>(m: &M, found: Entry, at: VirtAddr, table: Pfn) -> Flush {
+    fill_split(m, found, table);
+    // Release: the table's entries are seen before the table is.
+    m.write_phys(found.at, Pte::new(table, PteFlags::TABLE).raw());
+    Flush::new(at.align_down(found.level.span()).range(found.level.span()))
+}
+
+/// Fills `table` with what [`split`] puts in the place of `found`. Nobody else has seen it.
+///
+/// # Panics
+/// As [`split`].
+pub(crate) fn fill_split<M: Machine>(m: &M, found: Entry, table: Pfn) {
     assert!(found.is_leaf(), "split of an entry that is no leaf");
     let small = found.level.down().expect("split of a 4 KiB page");
     let step = small.span() / Level::Pte.span();
@@ -145,7 +156,4 @@ pub fn split<M: Machine>(m: &M, found: Entry, at: VirtAddr, table: Pfn) -> Flush
         let pte = Pte::new(found.pte.pfn().offset(n * step), flags);
         m.write_phys(table.phys().offset(n * 8), pte.raw());
     }
-    // Release: the table's entries are seen before the table is.
-    m.write_phys(found.at, Pte::new(table, PteFlags::TABLE).raw());
-    Flush::new(at.align_down(found.level.span()).range(found.level.span()))
 }

@@ -14,5 +14,6 @@ pub use entry::{Level, Pte, PteFlags};
 pub use flush::{
     FULL_FLUSH_CEILING, Flush, full_flush_ceiling, set_full_flush_ceiling, unspent_flushes,
 };
+pub(crate) use map::fill_split;
 pub use map::{MapError, map, new_table, split, table_entry, unmap};
 pub use walk::{Entry, is_mapped, leaf, slot, translate, walk};

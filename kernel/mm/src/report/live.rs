@@ -1,11 +1,9 @@
 //! The report's numbers, read from the running machine.
 
-use core::ops::Range;
-
 use super::{HugeCounts, NodeMemory, Picture, Slot, Snapshot};
-use crate::addr::{ENTRIES, Order, Pfn, PhysAddr};
+use crate::addr::{ENTRIES, Order, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
 use crate::machine::Machine;
-use crate::page::Memmap;
+use crate::page::{Memmap, vmemmap_pages};
 use crate::paging::{self, Level, Pte, PteFlags};
 use crate::system::Mm;
 
@@ -45,16 +43,36 @@ pub fn slots<M: Machine>(m: &M, memmap: Memmap, end: Pfn) -> Picture<impl Fn(u64
     let section = Memmap::SECTION.pages();
     Picture {
         slots: end.as_u64().div_ceil(section),
-        slot: move |n| look(m, memmap, Pfn::new(n * section)),
+        slot: move |n| {
+            let at = memmap.page(Pfn::new(n * section)).address();
+            behind(m, at, |table| Slot::of_shared(shared_in(m, table)))
+        },
     }
 }
 
-fn look<M: Machine>(m: &M, memmap: Memmap, section: Pfn) -> Slot {
+/// Calls `each` with the number of every 2 MiB block up to `end` of RAM and what is behind its
+/// struct pages.
+pub fn block_slots<M: Machine>(m: &M, memmap: Memmap, end: Pfn, mut each: impl FnMut(u64, Slot)) {
+    let pages = vmemmap_pages(Order::PMD);
+    for block in 0..end.as_u64().div_ceil(Order::PMD.pages()) {
+        let at = memmap.page(Pfn::new(block * Order::PMD.pages())).address();
+        let shared = |n| is_shared(paging::walk(m, m.root(), at.offset(n * PAGE_SIZE)).pte);
+        let slot = behind(m, at, |_| match count((0..pages).map(shared)) {
+            0 => Slot::Split,
+            shared if shared + 1 < pages => Slot::Partly,
+            _ => Slot::Folded,
+        });
+        each(block, slot);
+    }
+}
+
+/// What is behind the struct page at `at`; `in_table` tells, if that is a last-level table.
+fn behind<M: Machine>(m: &M, at: VirtAddr, in_table: impl FnOnce(PhysAddr) -> Slot) -> Slot {
     // A table found here must not be freed while it is read: see `paging::walk`.
     let irq = m.irq_save();
-    let first = paging::walk(m, m.root(), memmap.page(section).address());
+    let first = paging::walk(m, m.root(), at);
     let slot = match first.level {
-        Level::Pte => Slot::of_shared(read_only(m, first.at, 0..ENTRIES)),
+        Level::Pte if first.pte.is_present() => in_table(first.at),
         _ if first.is_leaf() => Slot::Leaf,
         _ => Slot::Hole,
     };
@@ -62,38 +80,16 @@ fn look<M: Machine>(m: &M, memmap: Memmap, section: Pfn) -> Slot {
     slot
 }
 
-/// Calls `each` with the number of every 2 MiB block up to `end` of RAM and what is behind its
-/// struct pages. One whose table has gone meanwhile is a leaf or a hole by then.
-pub fn block_slots<M: Machine>(m: &M, memmap: Memmap, end: Pfn, mut each: impl FnMut(u64, Slot)) {
-    let blocks_per_section = Memmap::SECTION.pages() / Order::PMD.pages();
-    for block in 0..end.as_u64().div_ceil(Order::PMD.pages()) {
-        let section = Pfn::new(block / blocks_per_section * Memmap::SECTION.pages());
-        let irq = m.irq_save();
-        let first = paging::walk(m, m.root(), memmap.page(section).address());
-        let slot = match first.level {
-            Level::Pte => {
-                let entries = ENTRIES / blocks_per_section;
-                let from = block % blocks_per_section * entries;
-                match read_only(m, first.at, from..from + entries) {
-                    0 => Slot::Split,
-                    shared if shared + 1 < entries => Slot::Partly,
-                    _ => Slot::Folded,
-                }
-            }
-            _ if first.is_leaf() => Slot::Leaf,
-            _ => Slot::Hole,
-        };
-        m.irq_restore(irq);
-        each(block, slot);
-    }
+/// Entries of the last-level table at `table` that point to a shared tail.
+fn shared_in<M: Machine>(m: &M, table: PhysAddr) -> u64 {
+    count((0..ENTRIES).map(|n| is_shared(Pte::from_raw(m.read_phys(table.offset(n * 8))))))
 }
 
-/// `entries` of the last-level table at `table` that are read-only: those that point
-/// to a shared tail (INV-4).
-fn read_only<M: Machine>(m: &M, table: PhysAddr, entries: Range<u64>) -> u64 {
-    let shared = |n: &u64| {
-        let pte = Pte::from_raw(m.read_phys(table.offset(n * 8)));
-        pte.is_present() && !pte.flags().contains(PteFlags::WRITABLE)
-    };
-    entries.filter(shared).fold(0, |count, _| count + 1)
+/// Whether a last-level entry points to a shared tail: those are read-only (INV-4).
+fn is_shared(pte: Pte) -> bool {
+    pte.is_present() && !pte.flags().contains(PteFlags::WRITABLE)
+}
+
+fn count(all: impl Iterator<Item = bool>) -> u64 {
+    all.map(u64::from).sum()
 }

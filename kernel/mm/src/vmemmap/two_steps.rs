@@ -6,11 +6,11 @@ use core::sync::atomic::Ordering;
 use super::Vmemmap;
 use super::gather::Gather;
 use super::slot::{Slot, slots};
-use crate::addr::{ENTRIES, Order, Pfn, VirtRange};
+use crate::addr::{Order, Pfn, VirtRange};
 use crate::frames::{FrameSource, Placement};
 use crate::machine::Machine;
 use crate::page::{Page, PageType};
-use crate::paging::{Entry, Level, Pte, PteFlags};
+use crate::paging::{self, Entry, Level, Pte, PteFlags};
 
 impl Vmemmap {
     /// Makes later folds take two steps, or one.
@@ -59,14 +59,11 @@ impl Vmemmap {
         gather.finish(m, frames, self);
     }
 
-    /// Replaces `leaf` by `table`, filled with the same frames and rights; whether it was still
-    /// that leaf.
+    /// Replaces `leaf` by `table`, filled with the same frames and rights. Returns whether the entry
+    /// was still that leaf; if not, nobody has seen the table.
     fn split_leaf<M: Machine>(&self, m: &M, leaf: Entry, table: Pfn) -> bool {
         let page = self.memmap.page(table);
-        for n in 0..ENTRIES {
-            let pte = Pte::new(leaf.pte.pfn().offset(n), PteFlags::KERNEL);
-            m.write_phys(table.phys().offset(n * 8), pte.raw());
-        }
+        paging::fill_split(m, leaf, table);
         page.set_page_type(m, PageType::TABLE);
         // Release: pairs with the walker, which must see the table's entries.
         let new = Pte::new(table, PteFlags::TABLE).raw();
