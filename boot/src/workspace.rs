@@ -10,7 +10,11 @@ use crate::error::Error;
 /// The bare-metal target of the kernel.
 pub const TARGET: &str = "x86_64-unknown-none";
 
-/// The checkout that this program was compiled from.
+/// The checkout that this program runs in.
+///
+/// It is looked for each time the program runs: a path that was compiled in would still be the old
+/// one in a checkout that was moved or copied together with its `target/`, and the program would
+/// build and test the other directory's sources.
 #[derive(Clone, Debug)]
 pub struct Workspace {
     root: PathBuf,
@@ -23,15 +27,12 @@ struct Metadata {
 }
 
 impl Workspace {
-    /// Asks cargo where the output goes.
+    /// Finds the checkout and asks cargo where the output goes.
     ///
     /// # Errors
-    /// [`Error::Build`], if cargo cannot tell.
+    /// [`Error::Build`], if there is no checkout here or cargo cannot tell.
     pub fn find() -> Result<Self, Error> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .unwrap_or(Path::new("/"))
-            .to_owned();
+        let root = checkout()?;
         let output = cargo(&root)
             .args(["metadata", "--no-deps", "--format-version=1"])
             .stderr(Stdio::inherit())
@@ -113,6 +114,35 @@ impl Workspace {
             String::from_utf8_lossy(&output.stdout).trim_end(),
         ))
     }
+}
+
+/// Returns the directory of the workspace that cargo runs this program for, or else of the one that
+/// the program's file lies in, or else of the one around the current directory.
+fn checkout() -> Result<PathBuf, Error> {
+    let started = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let places = [
+        started,
+        std::env::current_exe().ok(),
+        std::env::current_dir().ok(),
+    ];
+    places
+        .iter()
+        .flatten()
+        .find_map(|place| root_around(place))
+        .map(Path::to_owned)
+        .ok_or_else(|| Error::Build {
+            what: "anything",
+            detail: "no checkout of Tailfold here: run it from inside one".to_owned(),
+        })
+}
+
+/// Returns the nearest directory around `place` that holds a workspace with this program.
+fn root_around(place: &Path) -> Option<&Path> {
+    place.ancestors().find(|directory| {
+        std::fs::read_to_string(directory.join("Cargo.toml"))
+            .is_ok_and(|text| text.contains("[workspace]"))
+            && directory.join("boot/Cargo.toml").is_file()
+    })
 }
 
 fn cargo(root: &Path) -> Command {

@@ -349,3 +349,38 @@ fn a_script_that_makes_no_sense_is_named_at_once() {
         assert!(words.contains(said), "{words}");
     }
 }
+
+/// A checkout that was moved or copied together with its `target/` is built where it is now.
+#[test]
+fn a_moved_checkout_is_built_where_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let moved = dir.path().join("moved");
+    let program = moved.join("target/debug/boot");
+    for directory in ["boot/src", "target/debug"] {
+        std::fs::create_dir_all(moved.join(directory)).unwrap();
+    }
+    let files = [
+        ("Cargo.toml", "[workspace]\nmembers = [\"boot\"]\n"),
+        ("boot/Cargo.toml", "[package]\nname = \"boot\"\n"),
+        ("boot/src/lib.rs", ""),
+    ];
+    for (path, text) in files {
+        std::fs::write(moved.join(path), text).unwrap();
+    }
+    std::fs::copy(env!("CARGO_BIN_EXE_boot"), &program).unwrap();
+    let by_hand = Command::new(&program)
+        .arg("image")
+        .env_remove("CARGO_MANIFEST_DIR")
+        .output();
+    let by_cargo = boot(&["image"])
+        .env("CARGO_MANIFEST_DIR", moved.join("boot"))
+        .output();
+    for output in [by_hand, by_cargo] {
+        let output = output.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        // This checkout has no kernel, which cargo says, and where it looked.
+        assert_eq!(output.status.code(), Some(11), "{said}");
+        assert!(said.contains("`kernel`"), "{said}");
+        assert!(!moved.join("target/tailfold-bios.img").exists());
+    }
+}

@@ -1,7 +1,7 @@
 //! README's commands: each is one that the program takes, and what boots a machine says how. What
 //! they then do is up to the tests of each command.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use boot::cli::{Cli, Command as Sub};
@@ -9,8 +9,8 @@ use clap::Parser as _;
 
 /// The checkout.
 fn root() -> PathBuf {
-    let boot = Path::new(env!("CARGO_MANIFEST_DIR"));
-    boot.parent().expect("boot lies in the checkout").to_owned()
+    let workspace = boot::workspace::Workspace::find().expect("cargo runs this test");
+    workspace.root().to_owned()
 }
 
 /// The words of a line as a shell takes them: quotes and comments, and nothing else.
@@ -66,7 +66,7 @@ fn every_command_of_readme_is_taken() {
             ["cargo", "run"] => {}
             ["cargo", "run", "--", ref rest @ ..] => taken(rest),
             ["cargo", "run", "-p", package, ..] | ["cargo", "test", "-p", package, ..] => {
-                let there = ["", "kernel", "tests"]
+                let there = ["", "kernel", "kernel/lab", "tests"]
                     .iter()
                     .any(|dir| root().join(dir).join(package).join("Cargo.toml").exists());
                 assert!(there, "no package {package}: {words:?}");

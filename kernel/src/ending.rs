@@ -1,6 +1,6 @@
 //! The end of boot: the verdict, where it can be seen, and what `init=` says.
 
-use mm::cmdline::{Init, Options};
+use params::{Init, Options};
 
 use crate::arch::x86_64::exit::{self, Verdict};
 use crate::arch::x86_64::{cpu, irq};

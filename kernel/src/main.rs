@@ -35,9 +35,9 @@ use console::Screen;
 use drivers::framebuffer::Surface;
 use drivers::serial::Serial;
 use metal::Metal;
-use mm::cmdline::{Options, Request};
 use mm::memblock::{Early, EarlyFrames, MemoryMap};
 use mm::vmemmap::BOOT_ORDER;
+use params::{Options, Request};
 use state::MM;
 
 entry_point!(start, config = &handoff::CONFIG);
@@ -273,7 +273,7 @@ fn hugetlb() {
             Request::Total(count) => {
                 grow(None, count);
             }
-            Request::Nodes(counts) => counts.iter().for_each(|(node, count)| {
+            Request::Nodes(counts) => counts.into_iter().for_each(|(node, count)| {
                 grow(Some(node), count);
             }),
         }

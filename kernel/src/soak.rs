@@ -6,8 +6,8 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use ktest::{Outcome, Stop, check, check_eq};
-use mm::cmdline::Soak;
 use mm::machine::{Machine as _, TlbCounts};
+use params::Soak;
 use suites::churn::Churn;
 use suites::vmemmap_audit;
 

@@ -1,12 +1,12 @@
 //! What lives as long as the kernel: set once at boot, read ever after.
 
 use mm::addr::{NodeId, VirtAddr};
-use mm::cmdline::Options;
 use mm::memblock::{EarlyFrames, MapBuilder, MemoryMap};
 use mm::numa::Topology;
 use mm::page::Memmap;
 use mm::system::Mm;
 use mm::vmemmap::RamRange;
+use params::Options;
 use spin::Once;
 use suites::Env;
 

@@ -25,12 +25,13 @@ pub enum HostError {
 }
 
 impl HostError {
-    pub(crate) const fn of(what: &'static str) -> impl Fn(rustix::io::Errno) -> Self {
+    /// Returns what makes an error of `what`, a call that failed, and of its reason.
+    pub const fn of(what: &'static str) -> impl Fn(rustix::io::Errno) -> Self {
         move |why| Self::Call { what, why }
     }
 }
 
-/// `bytes` as the size of something in this process.
-pub(crate) fn size(bytes: u64) -> usize {
+/// Returns `bytes` as the size of something in this process.
+pub fn size(bytes: u64) -> usize {
     usize::try_from(bytes).expect("a 64-bit process")
 }

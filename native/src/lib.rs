@@ -19,13 +19,12 @@ mod fault;
 mod host;
 mod interrupts;
 pub mod limits;
-pub mod lookup;
 mod machine;
 mod ram;
 mod shadow;
 mod window;
 mod world;
 
-pub use host::HostError;
+pub use host::{HostError, size};
 pub use machine::{Builder, Machine};
 pub use world::{World, WorldBuilder};

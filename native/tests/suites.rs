@@ -3,14 +3,14 @@
 use native::{World, WorldBuilder};
 
 macro_rules! host {
-    ($suite:ident: $($case:ident),* $(,)?) => {
+    ($from:tt::$suite:ident: $($case:ident),* $(,)?) => {
         mod $suite {
             $(
                 #[test]
                 fn $case() {
                     let world = super::world();
                     let env = world.env();
-                    match suites::tidy(&env, || suites::$suite::$case(&env)) {
+                    match suites::tidy(&env, || $from::$suite::$case(&env)) {
                         Ok(()) => world.check(),
                         Err(ktest::Stop::Failed(failure)) => panic!("{failure}"),
                         Err(ktest::Stop::Skipped(reason)) => {
@@ -48,6 +48,7 @@ const MAY_SKIP: &[&str] = &[
 ];
 
 suites::for_each_suite!(host);
+lab_cases::for_each_suite!(host);
 
 /// 16 GiB in one piece: the host gives memory only for what is touched, the memmap.
 mod large {
@@ -59,5 +60,5 @@ mod large {
 
     const MAY_SKIP: &[&str] = &[];
 
-    host! { gigantic: order_19, order_20, order_21, order_22 }
+    host! { suites::gigantic: order_19, order_20, order_21, order_22 }
 }

@@ -289,11 +289,12 @@ impl VirtAddr {
     /// Address 0, which no struct page and no descriptor has.
     pub const NULL: Self = Self(0);
 
-    /// The address `bytes`, which was stored by this crate and is therefore canonical:
-    /// for paths on which a check would be measured too.
+    /// Returns the address `bytes`, which must be canonical, as every address is that was stored as
+    /// a `VirtAddr`: for paths on which [`new`](Self::new)'s check would be measured too. Only
+    /// checked with debug assertions.
     #[inline]
     #[must_use]
-    pub(crate) const fn trusted(bytes: u64) -> Self {
+    pub const fn trusted(bytes: u64) -> Self {
         debug_assert!(bytes >> 47 == 0 || bytes >> 47 == 0x1_ffff);
         Self(bytes)
     }

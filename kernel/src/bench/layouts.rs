@@ -1,15 +1,15 @@
 //! From a struct page to its folio, in every encoding and size: instructions, and loads of
 //! memory, which instructions do not tell apart.
 //!
-//! Measured on memory maps of their own ([`mm::layouts`]). What the loads cost when they
+//! Measured on memory maps of their own ([`lab::layouts`]). What the loads cost when they
 //! miss the caches is no matter of instructions: that takes a real processor.
 
 use alloc::vec::Vec;
 use core::cell::Cell;
 use core::hint::black_box;
 
+use lab::layouts::{DIRECT_MAP, Flatmem, LayoutError, Map, Model, Sparsemem, Spec, Vmemmap};
 use mm::addr::{Order, Pfn, VirtAddr};
-use mm::layouts::{DIRECT_MAP, Flatmem, LayoutError, Map, Model, Sparsemem, Spec, Vmemmap};
 use mm::machine::Machine as _;
 use mm::page::encoding::*;
 use suites::Random;

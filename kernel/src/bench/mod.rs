@@ -10,6 +10,7 @@
 //! - time: ratios of times within one run: what instructions cannot tell, because an
 //!   address translation that is missing costs none.
 
+#[cfg(feature = "lab")]
 mod layouts;
 mod pools;
 mod readers;
@@ -112,6 +113,7 @@ const GROUPS: &[Group] = &[
     group("demote", Figures::Instructions, "1 GiB pages become 2 MiB pages, HVO off and on", pools::demote),
     group("overask", Figures::Instructions, "asking for more huge pages than fit", pools::over_ask),
     group("compound_head", Figures::Instructions, "from a tail to its head", pools::compound_head),
+    #[cfg(feature = "lab")]
     group("layouts", Figures::Instructions, "from a page to its folio, in every layout", layouts::lookups),
     group("tlb", Figures::Time, "INVLPG against a full flush", tlb::crossing),
     group("readers", Figures::Time, "reading struct pages beside folding", readers::beside_churn),

@@ -116,15 +116,17 @@ fn every_flush_is_paid() -> Outcome {
 
 /// The suites of `mm`: each case here is a body of the crate `suites`.
 macro_rules! on_metal {
-    ($suite:ident: $($case:ident),* $(,)?) => {
+    ($from:tt::$suite:ident: $($case:ident),* $(,)?) => {
         ktest::ktest! { suite = $suite;
             $( fn $case() {
                 suites::requires::check(stringify!($suite), stringify!($case))?;
                 let env = state::env();
-                suites::tidy(&env, || suites::$suite::$case(&env))?;
+                suites::tidy(&env, || $from::$suite::$case(&env))?;
             } )*
         }
     };
 }
 
 suites::for_each_suite!(on_metal);
+#[cfg(feature = "lab")]
+lab_cases::for_each_suite!(on_metal);

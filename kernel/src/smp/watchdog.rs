@@ -17,7 +17,7 @@ use crate::panic;
 
 /// Half of the seconds that a CPU may keep others waiting, or not say that it gets on, as on
 /// Linux, whose soft lockups take twice this word. 0: for ever. Relaxed: a number by itself.
-static THRESH: AtomicU64 = AtomicU64::new(mm::cmdline::WATCHDOG_THRESH);
+static THRESH: AtomicU64 = AtomicU64::new(params::WATCHDOG_THRESH);
 
 /// Turns between looks at the clock, which is slow to read.
 const TURNS: u32 = 64;

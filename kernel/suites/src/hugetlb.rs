@@ -27,10 +27,7 @@ pub(crate) fn switched<M: Machine>(
 
 /// Sets aside what is in the pools for the length of a case: folded or not, the
 /// case would free those folios for its own.
-pub(crate) fn on_empty_pools<M: Machine>(
-    env: &Env<'_, M>,
-    case: impl FnOnce() -> Outcome,
-) -> Outcome {
+pub fn on_empty_pools<M: Machine>(env: &Env<'_, M>, case: impl FnOnce() -> Outcome) -> Outcome {
     let mut aside = Vec::new();
     for h in env.mm.hugetlb.hstates() {
         for node in env.mm.nodes.online() {
@@ -51,11 +48,7 @@ pub(crate) fn on_empty_pools<M: Machine>(
 }
 
 /// Both.
-pub(crate) fn with_hvo<M: Machine>(
-    env: &Env<'_, M>,
-    on: bool,
-    case: impl FnOnce() -> Outcome,
-) -> Outcome {
+pub fn with_hvo<M: Machine>(env: &Env<'_, M>, on: bool, case: impl FnOnce() -> Outcome) -> Outcome {
     on_empty_pools(env, || switched(env, on, case))
 }
 
@@ -68,11 +61,7 @@ fn shrink<M: Machine>(env: &Env<'_, M>, h: &Hstate, count: u64) -> u64 {
 }
 
 /// At least one new folio of `h`, or a skip.
-pub(crate) fn grow_or_skip<M: Machine>(
-    env: &Env<'_, M>,
-    h: &Hstate,
-    count: u64,
-) -> Result<u64, Stop> {
+pub fn grow_or_skip<M: Machine>(env: &Env<'_, M>, h: &Hstate, count: u64) -> Result<u64, Stop> {
     match grow(env, h, count) {
         0 => skip!("no room for a folio of {}", h.name()),
         added => Ok(added),

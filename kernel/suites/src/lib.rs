@@ -26,13 +26,9 @@ pub mod hvo_faults;
 pub mod hvo_orders;
 pub mod hwpoison;
 pub mod layout;
-pub mod layouts;
-pub mod memdesc;
 pub mod memory_map;
 pub mod paging;
 pub mod requires;
-pub mod rmap;
-pub mod rmap_policy;
 mod smp;
 pub mod vmemmap;
 pub mod vmemmap_audit;
@@ -43,74 +39,54 @@ pub use smp::{
     readers as smp_readers, tlb as smp_tlb,
 };
 
-/// Calls `$each! { suite: case, case, ... }` for every suite.
+/// Calls `$each! { $crate::suite: case, case, ... }` for every suite.
 #[macro_export]
 macro_rules! for_each_suite {
     ($each:ident) => {
-        $each! { memory_map: nodes_account_for_ram, sections_have_struct_pages, reserved_stays_reserved }
-        $each! { boot_folios: one_frame_is_its_own, goes_and_comes_back }
-        $each! { buddy:
+        $each! { $crate::memory_map: nodes_account_for_ram, sections_have_struct_pages, reserved_stays_reserved }
+        $each! { $crate::boot_folios: one_frame_is_its_own, goes_and_comes_back }
+        $each! { $crate::buddy:
             splits_and_merges, keeps_orders_apart, exhausts_and_recovers, names_misuse,
             freed_ranges_merge }
-        $each! { paging: maps_and_unmaps, refuses_bad_requests, splits_leaves, flush_makes_visible,
+        $each! { $crate::paging: maps_and_unmaps, refuses_bad_requests, splits_leaves, flush_makes_visible,
             every_flush_is_spent }
-        $each! { vmemmap: base_is_aligned, round_trips, holes_are_not_mapped, misaligned_base_is_found,
+        $each! { $crate::vmemmap: base_is_aligned, round_trips, holes_are_not_mapped, misaligned_base_is_found,
             order_bounds, is_mapped_by_leaves }
-        $each! { compound_info: matches_the_table, leads_to_the_head, head_of_every_page, counts_load_first, folio_size }
-        $each! { layout: frames_are_alike_where_it_says, folds_or_refuses, tails_show_the_head_or_not }
-        $each! { gigantic:
+        $each! { $crate::compound_info: matches_the_table, leads_to_the_head, head_of_every_page, counts_load_first, folio_size }
+        $each! { $crate::layout: frames_are_alike_where_it_says, folds_or_refuses, tails_show_the_head_or_not }
+        $each! { $crate::gigantic:
             accounting_is_exact, fails_each_allocation, flags_of_every_page, mapped_data_survives,
             keeps_8_kib, order_15, order_16, order_17, order_18, order_19, order_20, order_21, order_22 }
-        $each! { gigantic_demote:
+        $each! { $crate::gigantic_demote:
             no_bad_page_is_left, round_trip, switch_and_demote, promised_folios_stay,
             failures_change_nothing }
-        $each! { hvo_orders:
+        $each! { $crate::hvo_orders:
             order_07, order_08, order_09, order_10, order_11, order_12, order_13, order_14 }
-        $each! { hvo:
+        $each! { $crate::hvo:
             tails_are_shared, head_data_survives, thousand_round_trips, out_of_order_restore,
             twice_is_refused, freed_frames_are_usable, batch_is_one_flush, refuses_what_it_must,
             fails_each_allocation_2m, fails_head_frame,
             fails_each_store, fails_each_restore_allocation }
-        $each! { hvo_faults: tail_writes_fault, late_try_get_is_refused, write_protect_off_control, head_is_writable,
+        $each! { $crate::hvo_faults: tail_writes_fault, late_try_get_is_refused, write_protect_off_control, head_is_writable,
             restored_tails_are_writable }
-        $each! { hugetlb:
+        $each! { $crate::hugetlb:
             flags_of_every_page_2m, accounting_is_exact_2m, mapped_data_survives_2m,
             switch_concerns_later_folios,
             asks_for_more_than_fits, restore_failure_becomes_surplus, mixed_churn_until_full,
             round_robin_over_nodes }
-        $each! { hugetlb_pool:
+        $each! { $crate::hugetlb_pool:
             counters_follow_the_model, overcommit_fills_up, second_chunk_is_all_or_nothing,
             copy_on_write_without_a_folio, stuck_surplus_goes, promises_are_kept,
             surplus_is_made_where_bound, targets_by_node }
-        $each! { hugetlb_events: pools, demote }
-        $each! { memdesc:
-            types_are_told_apart, compound_head_is_for_bare_pages, put_redirects_to_the_folio,
-            reused_descriptor_is_refused, round_trips, shared_frame_is_read_only,
-            flags_break_the_sharing, free_needs_no_memory, fails_each_store,
-            fails_each_allocation, refuses_what_it_must, residue_2m, residue_1g,
-            cpus_share_a_map }
-        $each! { hwpoison:
+        $each! { $crate::hugetlb_events: pools, demote }
+        $each! { $crate::hwpoison:
             free_page, soft_offline_2m, soft_offline_1g, soft_offline_switched_off,
             soft_offline_without_memory, soft_offline_of_a_stuck_folio, free_folio_2m, free_folio_1g,
             every_kind_of_tail, promised_folio_goes_with_the_promise,
             read_around_a_broken_page, mappings_get_no_broken_page, stuck_folio_goes_to_nobody,
             fails_each_allocation, cost }
-        $each! { rmap:
-            folios_are_counted, spaces_share_a_folio, cpus_share_a_folio, hugetlb_folios_by_one_entry_2m,
-            hugetlb_folios_by_one_entry_1g, folded_folios_keep_their_fields,
-            tables_come_and_go, walkers_meet_every_kind, bad_requests_are_named,
-            leaked_counts_are_bad_pages, fails_each_allocation }
-        $each! { rmap_policy:
-            kinds_are_told_apart, outcomes_are_as_documented, drivers_insert_compound_pages,
-            non_folios_are_not_touched, marks_keep_a_block_from_folding }
-        $each! { layouts:
-            every_page_finds_its_folio, misuse_is_refused, refusals_are_the_expected,
-            aligned_maps_have_no_limit, misaligned_maps_fail_at_the_next_order,
-            nodes_may_start_late, sections_cross, largest_folios, bytes_56_are_never_alike, folding_changes_no_byte, failures_change_nothing,
-            no_memory_for_a_map, bits_of_a_page_keep_it_private, folios_side_by_side,
-            readers_beside_folding }
         $crate::for_each_smp_suite! { $each }
-        $each! { vmemmap_audit: finds_nothing, notices_damage }
+        $each! { $crate::vmemmap_audit: finds_nothing, notices_damage }
     };
 }
 
@@ -118,14 +94,14 @@ macro_rules! for_each_suite {
 #[macro_export]
 macro_rules! for_each_smp_suite {
     ($each:ident) => {
-        $each! { smp_churn: one_shared_tail, one_table, nobody_sees_freed_frames,
+        $each! { $crate::smp_churn: one_shared_tail, one_table, nobody_sees_freed_frames,
         every_node_from_every_cpu }
-        $each! { smp_hwpoison: frames_break_under_users }
-        $each! { smp_locks: no_frame_has_two_owners, no_folio_has_two_owners, blocks_are_local,
+        $each! { $crate::smp_hwpoison: frames_break_under_users }
+        $each! { $crate::smp_locks: no_frame_has_two_owners, no_folio_has_two_owners, blocks_are_local,
         folios_are_local }
-        $each! { smp_faults: tail_writes_fault, unconditional_add_faults }
-        $each! { smp_readers: blocks_of_2m, blocks_of_1g }
-        $each! { smp_tlb: stale_then_cured, permission_stale_then_cured, flushes_drop_global,
+        $each! { $crate::smp_faults: tail_writes_fault, unconditional_add_faults }
+        $each! { $crate::smp_readers: blocks_of_2m, blocks_of_1g }
+        $each! { $crate::smp_tlb: stale_then_cured, permission_stale_then_cured, flushes_drop_global,
         reload_drops_non_global, global_survives_reload, one_round_per_batch,
         ranges_by_page_or_all }
     };

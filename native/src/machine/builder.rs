@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use mm::addr::{Order, PAGE_SIZE, PUD_SIZE, Pfn, VirtAddr};
-use mm::page::STRUCT_PAGE_SIZE;
+use mm::page::{Memmap, STRUCT_PAGE_SIZE};
 
 use super::{Cpu, FailPlans, Machine, Mapped, Shared};
 use crate::fault;
@@ -14,9 +14,9 @@ use crate::window::Window;
 /// What one entry of the top-level table covers, and the size of the scratch window.
 const SCRATCH: u64 = PUD_SIZE * 512;
 
-/// Where `mm` puts maps of memdesc and of other layouts, behind the kernel's own memmap: in
-/// the half of the address space that a process has not got. They are elsewhere.
-const KERNEL: VirtAddr = mm::memdesc::DEFAULT_BASE;
+/// Where memory maps other than the kernel's own are: in the half of the address space that a
+/// process has not got. They are elsewhere.
+const KERNEL: VirtAddr = Memmap::OTHER_MAPS;
 const KERNEL_BYTES: u64 = 4 << 40;
 
 /// How a [`Machine`] is put together. See [`Machine::builder`].

@@ -3,7 +3,6 @@
 
 use mm::addr::{MAX_NODES, NodeId, Order, PAGE_SIZE, Pfn, PfnRange};
 use mm::audit;
-use mm::cmdline::Options;
 use mm::frames::Placement;
 use mm::hugetlb::BootBlocks;
 use mm::machine::{FailPoint, Level, Machine};
@@ -11,6 +10,7 @@ use mm::memblock::{Early, EarlyFrames, Kind, LOW_MEMORY, MapBuilder, MemoryMap, 
 use mm::page::{Flags, Memmap, PageType};
 use mm::system::Mm;
 use mm::vmemmap;
+use params::Options;
 use proptest::prelude::*;
 use testkit::{EmulatedMachine, Injection};
 

@@ -15,14 +15,14 @@ fn world(cpus: usize, end: u64) -> World {
 }
 
 macro_rules! host {
-    ($suite:ident: $($case:ident),* $(,)?) => {
+    ($from:tt::$suite:ident: $($case:ident),* $(,)?) => {
         mod $suite {
             $(
                 #[test]
                 fn $case() {
                     let world = crate::world(super::CPUS, super::END);
                     let env = world.env();
-                    match suites::tidy(&env, || suites::$suite::$case(&env)) {
+                    match suites::tidy(&env, || $from::$suite::$case(&env)) {
                         Ok(()) => world.check(),
                         Err(ktest::Stop::Failed(failure)) => panic!("{failure}"),
                         // What this machine is too small for runs in QEMU.
@@ -54,6 +54,7 @@ const MAY_SKIP: &[&str] = &[
 ];
 
 suites::for_each_suite!(host);
+lab_cases::for_each_suite!(host);
 
 mod four_cpus {
     const CPUS: usize = 4;

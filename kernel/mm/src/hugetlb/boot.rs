@@ -8,9 +8,8 @@
 use core::fmt;
 
 use super::counters::Kind;
-use super::{Backing, Hstate, HugeTlb};
+use super::{Backing, Hstate, HugeTlb, Request};
 use crate::addr::{MAX_NODES, NodeId, Pfn};
-use crate::cmdline::Request;
 use crate::frames::{FrameSource, Placement};
 use crate::machine::{Level, Machine};
 use crate::memblock::{EarlyFrames, MemoryMap};
@@ -90,7 +89,7 @@ impl HugeTlb {
         m: &M,
         early: &EarlyFrames<'_, N>,
         vmemmap: &Vmemmap,
-        request: Request<'_>,
+        request: Request<impl IntoIterator<Item = (NodeId, u64)>>,
     ) -> BootBlocks {
         let map = early.lock(m).map();
         let mut found = BootBlocks::survey(map);
@@ -119,7 +118,7 @@ impl HugeTlb {
         };
         match request {
             Request::Nodes(counts) => {
-                for (node, count) in counts.iter() {
+                for (node, count) in counts {
                     found.taken += (0..count).take_while(|_| take(node)).fold(0, |n, _| n + 1);
                 }
             }
@@ -152,7 +151,7 @@ impl HugeTlb {
         m: &M,
         backing: Backing<'_>,
         h: &Hstate,
-        request: Request<'_>,
+        request: Request<impl IntoIterator<Item = (NodeId, u64)>>,
     ) -> u64 {
         let mut added = [0; MAX_NODES];
         for block in backing.vmemmap.set_aside_blocks() {
@@ -167,7 +166,7 @@ impl HugeTlb {
         match request {
             Request::Total(count) => shortfall(m, h, None, count, total),
             Request::Nodes(counts) => counts
-                .iter()
+                .into_iter()
                 .for_each(|(node, count)| shortfall(m, h, Some(node), count, added[node.index()])),
         }
         total

@@ -21,6 +21,7 @@ mod mapping;
 mod poison;
 mod raw_hwp;
 mod read;
+mod request;
 mod resize;
 mod surplus;
 mod turns;
@@ -39,6 +40,7 @@ pub(crate) use poison::Undissolved;
 pub use poison::has_hwpoisoned;
 pub(crate) use raw_hwp::is_unreliable;
 pub use read::ReadError;
+pub use request::Request;
 pub(crate) use resize::ResizeLock;
 pub use surplus::NoMemory;
 

@@ -32,8 +32,8 @@ pub(crate) const fn allocated_mark(order: Order) -> u64 {
     ALLOCATED | order.get() as u64
 }
 
-/// The order of the allocated block that starts at `page`, if one does.
-pub(crate) fn allocated_order<M: Machine>(m: &M, page: Page) -> Option<Order> {
+/// Returns the order of the allocated block that starts at `page`, if one does.
+pub fn allocated_order<M: Machine>(m: &M, page: Page) -> Option<Order> {
     let index = page.index(m);
     let order = u8::try_from(index & !ALLOCATED).ok()?;
     (index & ALLOCATED == ALLOCATED)

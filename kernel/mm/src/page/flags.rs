@@ -111,7 +111,7 @@ impl PageType {
     #[doc(alias = "PGTY_slab")]
     pub const SLAB: Self = Self(0xf5 << 24);
     /// Every page of an allocation that was not made as a folio, under one of the
-    /// policies of [`rmap`](crate::rmap). Proposed on the list, not in Linux.
+    /// policies of `lab::rmap`. Proposed on the list, not in Linux.
     #[doc(alias = "NotRmappable")]
     pub const NOT_RMAPPABLE: Self = Self(0xfa << 24);
     /// A frame that holds struct pages. Linux has no such type; here it lets the

@@ -22,7 +22,7 @@ const SUPPORT: Support = match support::<Chosen, Shape>(MemoryModel::SparsememVm
 };
 const _: () = assert!(
     !Chosen::DESCRIPTOR,
-    "TAILFOLD_LAYOUT: the data of the kernel's folios are in its struct pages; memdesc has a memory map of its own, mm::memdesc"
+    "TAILFOLD_LAYOUT: the data of the kernel's folios are in its struct pages; memdesc has a memory map of its own, lab::memdesc"
 );
 
 /// What HVO shares in this build, or why there is none.

@@ -16,6 +16,9 @@ impl Memmap {
     /// Where Linux has it with 4-level page tables and no KASLR.
     #[doc(alias = "__VMEMMAP_BASE_L4")]
     pub const DEFAULT_BASE: VirtAddr = VirtAddr::new(0xffff_ea00_0000_0000);
+
+    /// Where other memory maps may be, behind the kernel's own. Nothing of `mm` is there.
+    pub const OTHER_MAPS: VirtAddr = VirtAddr::new(0xffff_eb00_0000_0000);
     /// Bytes of address space set aside for it: 64 bytes for each frame of 64 TiB.
     pub const WINDOW: u64 = 1 << 40;
 

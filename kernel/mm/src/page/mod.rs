@@ -24,8 +24,9 @@ mod list;
 mod memmap;
 mod reorder;
 
+pub use check::allocated_order;
 pub use check::{BadPage, PAGE_CHECKS, check_unused};
-pub(crate) use check::{allocated_mark, allocated_order, assert_unused, mark_allocated};
+pub(crate) use check::{allocated_mark, assert_unused, mark_allocated};
 pub(crate) use compound::clear_first_tail;
 pub use compound::{
     page_folio, prep_compound_head, prep_compound_tails, undo_compound_head, undo_compound_tails,

@@ -2,8 +2,8 @@
 //! smaller one have these files.
 
 use mm::addr::{NodeId, Order};
-use mm::cmdline::memparse;
 use mm::hugetlb::Hstate;
+use params::memparse;
 use shell::{Errno, Files, kstrtoul};
 
 use super::node_at;

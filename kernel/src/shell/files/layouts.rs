@@ -4,6 +4,6 @@ use shell::Files;
 
 pub(super) fn add_to(files: &mut Files<'static>) {
     files.read_only("/sys/kernel/debug/layouts", |_, out| {
-        Ok(mm::layouts::write_table(out)?)
+        Ok(lab::layouts::write_table(out)?)
     });
 }

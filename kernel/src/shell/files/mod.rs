@@ -4,6 +4,7 @@ mod cpuinfo;
 mod debug;
 mod demote;
 mod hugepages;
+#[cfg(feature = "lab")]
 mod layouts;
 mod nodes;
 mod poison;
@@ -37,6 +38,7 @@ pub(super) fn all() -> Files<'static> {
     demote::add_to(&mut files);
     debug::add_to(&mut files);
     poison::add_to(&mut files);
+    #[cfg(feature = "lab")]
     layouts::add_to(&mut files);
     files
 }

@@ -1,7 +1,7 @@
 //! `/proc/sys`: the pools of the default size, the switch of HVO, the watchdog's limit.
 
-use mm::cmdline::WATCHDOG_THRESH_MAX;
 use mm::hugetlb::Hstate;
+use params::WATCHDOG_THRESH_MAX;
 use shell::{Errno, Files, sysctl_bool, sysctl_ulong};
 
 use super::hugepages;

@@ -139,8 +139,10 @@ pub fn explore<S: Story>(name: &str, story: &S, schedules: u64) -> Explored {
         Err(_) => search(story, schedules),
     };
     found.unwrap_or_else(|Found { plan, nth, text }| {
+        // Which package's tests these are is cargo's to know.
+        let package = std::env::var("CARGO_PKG_NAME").unwrap_or_else(|_| "testkit".to_owned());
         panic!(
-            "{text}\nschedule {nth} failed; replay: {VARIABLE}={plan} cargo test -p testkit --test schedules {name}"
+            "{text}\nschedule {nth} failed; replay: {VARIABLE}={plan} cargo test -p {package} --test schedules {name}"
         )
     })
 }

@@ -15,10 +15,12 @@ mod fiber;
 mod plan;
 mod point;
 mod runner;
+mod story;
 mod view;
 
 pub use explore::{Explored, Found, Story, explore, search};
 pub use plan::{Plan, Strategy};
 pub(crate) use point::{Point, hold, is_handler, is_scheduled, point};
 pub use runner::{Failure, LIMIT, Steps, run};
+pub use story::{Done, small};
 pub use view::View;

@@ -6,10 +6,10 @@ use mm::addr::{NodeId, Order, Pfn};
 use mm::machine::FailPoint;
 use mm::page::PageList;
 use mm::vmemmap::{Fill, HvoError, is_optimized};
-use testkit::schedule::{Story, View, explore};
+use testkit::schedule::{Done, Story, View, explore, small};
 use testkit::{Injection, Sabotage, World};
 
-use crate::story::{Done, OneBlock, READS, UnderReaders, fold, small, unfold, view};
+use crate::story::{OneBlock, READS, UnderReaders, fold, unfold, view};
 
 const fn honest(order: u8, split: bool) -> UnderReaders {
     UnderReaders {

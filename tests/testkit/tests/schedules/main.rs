@@ -5,8 +5,6 @@ mod bites;
 mod folding;
 mod hwpoison;
 mod itself;
-mod mappings;
-mod memdesc;
 mod pools;
 mod references;
 mod story;

@@ -5,9 +5,7 @@ use mm::addr::{Order, Pfn};
 use mm::machine::Machine;
 use mm::page::{self, PageType};
 use testkit::World;
-use testkit::schedule::{Story, explore};
-
-use crate::story::Done;
+use testkit::schedule::{Done, Story, explore};
 
 struct Churn;
 

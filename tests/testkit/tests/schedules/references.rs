@@ -7,9 +7,9 @@ use mm::frames::{FrameSource, Placement};
 use mm::machine::Machine;
 use mm::page::{self, Page};
 use testkit::World;
-use testkit::schedule::{Story, View, explore, search};
+use testkit::schedule::{Done, Story, View, explore, search, small};
 
-use crate::story::{Done, READS, fold, small, unfold, view};
+use crate::story::{READS, fold, unfold, view};
 
 /// How a reference is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,16 +1,9 @@
 //! What the stories share: a small machine, a block, and those who read it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use mm::addr::Order;
 use mm::vmemmap::Fill;
-use testkit::schedule::{Story, View};
+use testkit::schedule::{Done, Story, View, small};
 use testkit::{Sabotage, World};
-
-/// A machine that boots in milliseconds: it does so for each schedule.
-pub(crate) fn small(cpus: usize) -> World {
-    World::builder().ram(0, 0, 8).cpus(cpus).boot()
-}
 
 /// A frozen compound page of `order` with all tails, and what is in it.
 pub(crate) fn view(w: &World, order: u8, mark: u64) -> View {
@@ -25,26 +18,6 @@ pub(crate) fn fold(w: &World, view: &View) {
 pub(crate) fn unfold(w: &World, view: &View) {
     let filled = w.unfold(view.head(), view.order(), Fill::Tails);
     filled.expect("memory");
-}
-
-/// Tells readers to stop.
-#[derive(Debug, Default)]
-pub(crate) struct Done(AtomicBool);
-
-impl Done {
-    pub(crate) fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Does `work` until it is set, at most `times`.
-    pub(crate) fn until(&self, times: u32, mut work: impl FnMut()) {
-        for _ in 0..times {
-            work();
-            if self.0.load(Ordering::Relaxed) {
-                break;
-            }
-        }
-    }
 }
 
 /// Reads of one reader, at most, of a block that shares its slot.

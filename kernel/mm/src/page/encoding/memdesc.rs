@@ -1,7 +1,7 @@
 //! Every page of a folio holds the address of its descriptor, and what kind that is: the
 //! memdesc of the plan for struct pages of one word. No page is a head or a tail.
 //!
-//! This file is the word and the way from it; what is behind it is `mm::memdesc`. The
+//! This file is the word and the way from it; what is behind it is `lab::memdesc`. The
 //! kernel's own struct pages cannot use it, because their folios' data are in them.
 
 use super::{BlockInfo, Encoding, PageShape, Sharing, word};

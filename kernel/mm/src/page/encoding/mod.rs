@@ -105,7 +105,6 @@ encodings! { $;
     order, "order" => OrderInField;
     memdesc, "memdesc" => Memdesc;
 }
-pub(crate) use for_each_encoding;
 
 const fn same(a: &str, b: &str) -> bool {
     let (a, b) = (a.as_bytes(), b.as_bytes());

@@ -4,9 +4,9 @@ use alloc::format;
 use alloc::string::String;
 
 use mm::addr::NodeId;
-use mm::cmdline::memparse;
 use mm::frames::Placement;
 use mm::hugetlb::{Hstate, MapFlags, Sharing};
+use params::memparse;
 use shell::kstrtoul;
 
 use super::index;

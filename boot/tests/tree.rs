@@ -1,0 +1,142 @@
+//! The direction of imports: a crate depends on those that stand before it only, and what the
+//! kernel can do without is known to nothing that it needs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use boot::workspace::Workspace;
+use serde::Deserialize;
+
+/// The crates of the workspace, low to high.
+const FLOORS: &[&str] = &[
+    "qr",
+    "ktest",
+    "shell",
+    "mm",
+    "access",
+    "params",
+    "suites",
+    "lab",
+    "lab-cases",
+    "kernel",
+    "preloader",
+    "imager",
+    "boot",
+    "testkit",
+    "native",
+    "lookup",
+    "tests",
+];
+
+/// The experiments, and who may depend on them; the kernel by a feature.
+const LAB: &[&str] = &["lab", "lab-cases", "lookup"];
+const MAY_USE_LAB: &[&str] = &["kernel", "lab", "lab-cases", "lookup"];
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    name: String,
+    kind: Option<String>,
+    optional: bool,
+    path: Option<PathBuf>,
+}
+
+fn packages() -> Vec<Package> {
+    let workspace = Workspace::find().expect("cargo runs this test");
+    let output = workspace
+        .cargo()
+        .args(["metadata", "--no-deps", "--format-version=1"])
+        .output()
+        .expect("cargo is there");
+    let metadata: Metadata = serde_json::from_slice(&output.stdout).expect("JSON");
+    metadata.packages
+}
+
+#[test]
+fn crates_import_downwards() {
+    let floors: BTreeMap<_, _> = FLOORS.iter().zip(0..).map(|(name, n)| (*name, n)).collect();
+    let packages = packages();
+    assert_eq!(packages.len(), FLOORS.len(), "a crate has no floor here");
+    for package in &packages {
+        let own = floors[package.name.as_str()];
+        // What tests alone need may be anywhere.
+        let built = package.dependencies.iter().filter(|d| d.kind.is_none());
+        for dependency in built.filter(|d| d.path.is_some()) {
+            let (user, used) = (&package.name, &dependency.name);
+            assert!(floors[used.as_str()] < own, "{user} depends on {used}");
+            if LAB.contains(&used.as_str()) {
+                assert!(MAY_USE_LAB.contains(&user.as_str()), "{user} needs {used}");
+                assert!(
+                    user != "kernel" || dependency.optional,
+                    "{used} is no feature"
+                );
+            }
+        }
+    }
+}
+
+/// The modules of `mm`, low to high, as README has them. `audit` stands beside.
+const MODULES: &[&[&str]] = &[
+    &["addr"],
+    &["machine", "frames", "sync"],
+    &["page"],
+    &["paging"],
+    &["memblock", "numa"],
+    &["vmemmap"],
+    &["buddy"],
+    &["node"],
+    &["hugetlb"],
+    &["hwpoison"],
+    &["system"],
+    &["report"],
+];
+
+#[test]
+fn modules_of_mm_import_downwards() {
+    let workspace = Workspace::find().expect("cargo runs this test");
+    let source = workspace.root().join("kernel/mm/src");
+    for (floor, modules) in MODULES.iter().enumerate() {
+        let above = MODULES[floor + 1..].concat();
+        for module in *modules {
+            let mut files = vec![source.join(format!("{module}.rs"))];
+            let folder = source.join(module);
+            let mut folders = vec![folder];
+            while let Some(folder) = folders.pop() {
+                for entry in std::fs::read_dir(folder).into_iter().flatten() {
+                    let path = entry.expect("an entry").path();
+                    if path.is_dir() {
+                        folders.push(path);
+                    } else {
+                        files.push(path);
+                    }
+                }
+            }
+            for file in files.iter().filter(|file| file.exists()) {
+                let text = std::fs::read_to_string(file).expect("a source file");
+                for other in &above {
+                    let import = format!("use crate::{other}");
+                    let imports = text.lines().any(|line| {
+                        line.trim_start()
+                            .strip_prefix(import.as_str())
+                            .is_some_and(|rest| rest.starts_with([':', ';']))
+                    });
+                    assert!(
+                        !imports,
+                        "{} imports {other}, which is above it",
+                        file.display()
+                    );
+                }
+            }
+        }
+    }
+}
