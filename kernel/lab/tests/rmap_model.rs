@@ -9,7 +9,6 @@ use mm::machine::{FailPoint, Machine};
 use mm::page::Page;
 use mm::paging::Level;
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 use testkit::{EmulatedMachine, World};
 
 /// As it was asked for, whatever the policy takes it for.
@@ -468,14 +467,7 @@ fn steps() -> impl Strategy<Value = Vec<(Step, Option<u64>)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 140,
-        max_shrink_iters: 400,
-        failure_persistence: None,
-        rng_seed: std::env::var("PROPTEST_RNG_SEED").ok().and_then(|seed| seed.parse().ok())
-            .map_or(RngSeed::Fixed(0x7a11_f01d), RngSeed::Fixed),
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(testkit::same_in_every_run(140))]
 
     #[test]
     fn counts_are_those_of_the_model(

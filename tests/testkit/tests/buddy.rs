@@ -9,7 +9,6 @@ use mm::frames::{FrameSource, Placement};
 use mm::machine::{FailPoint, Machine};
 use mm::page::{Flags, PageType};
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 use std::collections::BTreeMap;
 use testkit::model::FreeFrames;
 use testkit::{Injection, World};
@@ -181,14 +180,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 64,
-        max_shrink_iters: 400,
-        failure_persistence: None,
-        rng_seed: std::env::var("PROPTEST_RNG_SEED").ok().and_then(|seed| seed.parse().ok())
-            .map_or(RngSeed::Fixed(0x7a11_f01d), RngSeed::Fixed),
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(testkit::same_in_every_run(64))]
 
     #[test]
     fn free_blocks_are_what_the_free_frames_make(

@@ -10,7 +10,6 @@ use mm::machine::{FailPoint, Machine};
 use mm::page::{self, Page, PageList};
 use mm::vmemmap::{Fill, HvoError};
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 use testkit::records::{self, Folio};
 use testkit::{Injection, World};
 
@@ -492,28 +491,30 @@ impl History {
     }
 }
 
-proptest! {
-    // The same histories in every run, so that a red build is a change's fault;
-    // PROPTEST_RNG_SEED and PROPTEST_CASES look for new ones.
-    #![proptest_config(ProptestConfig {
-        cases: 48,
-        max_shrink_iters: 400,
-        failure_persistence: None,
-        rng_seed: std::env::var("PROPTEST_RNG_SEED").ok().and_then(|seed| seed.parse().ok())
-            .map_or(RngSeed::Fixed(0x7a11_f01d), RngSeed::Fixed),
-        ..ProptestConfig::default()
-    })]
+/// Two halves, so that two CPUs do not wait for one.
+macro_rules! histories {
+    ($($name:ident: $seed:literal;)*) => { $(
+        proptest! {
+            #![proptest_config(testkit::same_from($seed, 24))]
 
-    #[test]
-    fn every_step_leaves_everything_in_order(
-        seed in any::<u64>(),
-        steps in proptest::collection::vec((step(), proptest::option::weighted(0.3, trap())), 1..50),
-    ) {
-        let mut history = History::new(seed);
-        for (step, trap) in &steps {
-            history.run(step, *trap);
-            history.check();
+            #[test]
+            fn $name(
+                seed in any::<u64>(),
+                steps in prop::collection::vec(
+                    (step(), prop::option::weighted(0.3, trap())), 1..50),
+            ) {
+                let mut history = History::new(seed);
+                for (step, trap) in &steps {
+                    history.run(step, *trap);
+                    history.check();
+                }
+                history.end();
+            }
         }
-        history.end();
-    }
+    )* };
+}
+
+histories! {
+    every_step_leaves_everything_in_order: 0x7a11_f01d;
+    every_step_leaves_everything_in_order_too: 0x7a11_f01e;
 }

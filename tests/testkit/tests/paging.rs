@@ -5,7 +5,6 @@ use mm::addr::{Order, PAGE_SIZE, Pfn, PfnRange, VirtAddr, VirtRange};
 use mm::machine::Machine;
 use mm::paging::{self, Level, MapError, PteFlags};
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 use testkit::model::{Mapping, PageTable};
 use testkit::{Bump, EmulatedMachine, raw};
 
@@ -239,14 +238,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 256,
-        max_shrink_iters: 400,
-        failure_persistence: None,
-        rng_seed: std::env::var("PROPTEST_RNG_SEED").ok().and_then(|seed| seed.parse().ok())
-            .map_or(RngSeed::Fixed(0x7a11_f01d), RngSeed::Fixed),
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(testkit::same_in_every_run(256))]
 
     #[test]
     fn tables_are_what_the_model_says(

@@ -12,7 +12,6 @@ use mm::hugetlb::{Event, FaultError, Hstate, MapFlags, Mapping, Promise, Sharing
 use mm::machine::{FailPoint, Machine};
 use mm::page::{Page, PageType};
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 use testkit::pool_model::{Counters, Model, NODES};
 use testkit::{EmulatedMachine, Injection, World};
 
@@ -625,16 +624,7 @@ impl<'a> Run<'a> {
 }
 
 proptest! {
-    // The same histories in every run, so that a red build is a change's fault;
-    // PROPTEST_RNG_SEED and PROPTEST_CASES look for new ones.
-    #![proptest_config(ProptestConfig {
-        cases: 80,
-        max_shrink_iters: 400,
-        failure_persistence: None,
-        rng_seed: std::env::var("PROPTEST_RNG_SEED").ok().and_then(|seed| seed.parse().ok())
-            .map_or(RngSeed::Fixed(0x7a11_f01d), RngSeed::Fixed),
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(testkit::same_in_every_run(80))]
 
     #[test]
     fn counters_are_what_the_model_says(

@@ -11,7 +11,6 @@ use mm::hugetlb::{FaultError, Hstate, MapFlags, Mapping, Promise, Slot};
 use mm::machine::{FailPoint, Machine};
 use mm::page::{self, PageType};
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 use testkit::pool_model::{Counters, Model, NODES, node_id};
 use testkit::{EmulatedMachine, Injection, World};
 
@@ -476,15 +475,7 @@ fn last_word(pfn: Pfn, h: &Hstate) -> mm::addr::PhysAddr {
 }
 
 proptest! {
-    // As in the test of one size: the same histories in every run.
-    #![proptest_config(ProptestConfig {
-        cases: 12,
-        max_shrink_iters: 200,
-        failure_persistence: None,
-        rng_seed: std::env::var("PROPTEST_RNG_SEED").ok().and_then(|seed| seed.parse().ok())
-            .map_or(RngSeed::Fixed(0x7a11_f01d), RngSeed::Fixed),
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(testkit::same_in_every_run(12))]
 
     #[test]
     fn sizes_turn_into_each_other(
