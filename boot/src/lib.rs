@@ -2,8 +2,8 @@
 //! QEMU or Bochs, reads their KTAP, writes USB sticks. `cargo run` starts it; the tests
 //! that boot machines use it as a library.
 //!
-//! It knows nothing of what is in the kernel. What the two share is in DESIGN
-//! section 5: the command line, the first word, KTAP, and the exit status.
+//! It knows nothing of what is in the kernel. The two share the command line, the first line of
+//! output, KTAP, and QEMU's exit status.
 
 pub mod accel;
 pub mod artifact;

@@ -23,6 +23,7 @@ mod replaced_ramdisk;
 mod shell;
 mod slots;
 mod soak;
+mod transcripts;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -78,6 +79,7 @@ fn trials(arguments: &Arguments) -> Result<Vec<Trial>, Error> {
     trials.extend(machine_checks::trials(&bench));
     trials.extend(soak::trials(&bench));
     trials.extend(shell::trials(&bench));
+    trials.extend(transcripts::trials(&bench));
     trials.extend(noise::trials(&bench));
     let boots = Boots::new(bench, machines::all(), &cases);
     trials.extend(boots.trials(arguments));
