@@ -159,5 +159,6 @@ pub(crate) fn env() -> Env<'static, Metal> {
         mm: &MM,
         ram: ram(),
         scratch: VirtAddr::new(layout::SCRATCH),
+        taken: suites::Taken::none(),
     }
 }

@@ -112,6 +112,7 @@ impl World {
             mm: &self.mm,
             ram: self.ram.as_slice(),
             scratch: self.m.scratch().start,
+            taken: suites::Taken::none(),
         }
     }
 

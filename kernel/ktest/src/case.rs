@@ -122,11 +122,14 @@ macro_rules! check {
     ($cond:expr $(,)?) => {
         $crate::check!($cond, "expected {}", stringify!($cond))
     };
-    ($cond:expr, $($arg:tt)+) => {
+    ($cond:expr, $($arg:tt)+) => {{
+        if let Some(stop) = $crate::trip(file!(), line!()) {
+            return Err(stop);
+        }
         if !$cond {
             $crate::fail!($($arg)+);
         }
-    };
+    }};
 }
 
 /// Ends the case as failed unless both sides are equal; prints both.
@@ -135,7 +138,10 @@ macro_rules! check_eq {
     ($left:expr, $right:expr $(,)?) => {
         $crate::check_eq!($left, $right, "{} == {}", stringify!($left), stringify!($right))
     };
-    ($left:expr, $right:expr, $($arg:tt)+) => {
+    ($left:expr, $right:expr, $($arg:tt)+) => {{
+        if let Some(stop) = $crate::trip(file!(), line!()) {
+            return Err(stop);
+        }
         match (&$left, &$right) {
             (left, right) => {
                 if *left != *right {
@@ -146,7 +152,7 @@ macro_rules! check_eq {
                 }
             }
         }
-    };
+    }};
 }
 
 /// Ends the case as failed.

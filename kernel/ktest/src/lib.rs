@@ -24,6 +24,7 @@ mod filter;
 mod plan;
 mod report;
 mod text;
+mod trip;
 
 #[doc(hidden)]
 pub use linkme;
@@ -33,3 +34,6 @@ pub use filter::{Selection, glob};
 pub use plan::{MAX_CASES, Plan, Suite, TooMany};
 pub use report::{Output, Running, Totals, diagnostic, list, note_abort, run, running};
 pub use text::Text;
+#[doc(hidden)]
+pub use trip::trip;
+pub use trip::{How, checks_seen, trip_at};

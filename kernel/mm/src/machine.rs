@@ -56,6 +56,11 @@ pub enum FailPoint {
     VmemmapPmd,
 }
 
+impl FailPoint {
+    /// Every point there is.
+    pub const ALL: [Self; 3] = [Self::PageAlloc, Self::VmemmapPte, Self::VmemmapPmd];
+}
+
 /// How urgent a log line is, by the names of `printk`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Level {

@@ -15,7 +15,7 @@ pub fn splits_and_merges<M: Machine>(env: &Env<'_, M>) -> Outcome {
     let before = blocks(env);
     for order in Order::range_inclusive(Order::PAGE, Order::MAX) {
         let placement = Placement::Prefer(NodeId::ZERO);
-        let Some(block) = env.mm.nodes.alloc(env.m, order, placement) else {
+        let Some(block) = env.alloc(order, placement) else {
             continue;
         };
         check!(block.is_aligned(order), "{block:?} of order {order}");
@@ -34,7 +34,7 @@ pub fn keeps_orders_apart<M: Machine>(env: &Env<'_, M>) -> Outcome {
         let order = Order::clamped(random.below(10).try_into().unwrap_or(0));
         if random.below(3) > 0 {
             let placement = Placement::Prefer(NodeId::ZERO);
-            let Some(block) = env.mm.nodes.alloc(env.m, order, placement) else {
+            let Some(block) = env.alloc(order, placement) else {
                 continue;
             };
             let new = block.block(order);
@@ -67,7 +67,7 @@ pub fn exhausts_and_recovers<M: Machine>(env: &Env<'_, M>) -> Outcome {
     let mut taken = 0;
     for order in [Order::of(14), Order::PMD, Order::of(3), Order::PAGE] {
         let placement = Placement::Prefer(NodeId::ZERO);
-        while let Some(block) = env.mm.nodes.alloc(env.m, order, placement) {
+        while let Some(block) = env.alloc(order, placement) {
             held.push((block, order));
             taken += order.pages();
         }
@@ -139,6 +139,7 @@ pub fn names_misuse<M: Machine>(env: &Env<'_, M>) -> Outcome {
 pub fn freed_ranges_merge<M: Machine>(env: &Env<'_, M>) -> Outcome {
     let before = blocks(env);
     let block = env.block(Order::PMD)?;
+    env.give_away(block);
     env.mm.nodes.split(env.m, block, Order::PMD);
     for (first, pages) in [(0, 1), (8, 504), (1, 7)] {
         env.mm.nodes.free_pages(env.m, block.offset(first), pages);

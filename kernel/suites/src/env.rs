@@ -1,5 +1,6 @@
 //! What a case is given to work with, and what most cases do.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::{Deref, DerefMut};
 
@@ -7,12 +8,13 @@ use ktest::{Outcome, Stop, check_eq, skip};
 use mm::addr::{NodeId, Order, Pfn, VirtAddr};
 use mm::frames::{FrameSource, Placement};
 use mm::hugetlb::{Backing, Hstate};
-use mm::machine::Machine;
+use mm::machine::{FailPoint, Machine};
 use mm::page::encoding::Sharing;
-use mm::page::{self, Page};
+use mm::page::{self, Page, PageType};
 use mm::paging;
 use mm::system::Mm;
 use mm::vmemmap::{Fill, RamRange, Totals};
+use spin::Mutex;
 
 /// A machine with its memory manager up.
 #[derive(Debug)]
@@ -25,6 +27,21 @@ pub struct Env<'a, M: Machine> {
     pub ram: &'a [RamRange],
     /// 512 GiB of address space, aligned to that, with nothing mapped in it.
     pub scratch: VirtAddr,
+    /// What a case has taken and not given back.
+    pub taken: Taken,
+}
+
+/// The blocks that a case holds, by their first frames: what is left in here when it ends early is
+/// given back by [`tidy`].
+#[derive(Debug, Default)]
+pub struct Taken(Mutex<BTreeMap<Pfn, Order>>);
+
+impl Taken {
+    /// Returns a list with nothing in it.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(Mutex::new(BTreeMap::new()))
+    }
 }
 
 /// Numbers that come back to what they were when a case leaves no trace.
@@ -79,28 +96,63 @@ impl<'a, M: Machine> Env<'a, M> {
 
     /// A block of `order`, from this CPU's node if it can be, or a skip that says so.
     pub fn block(&self, order: Order) -> Result<Pfn, Stop> {
-        match self.mm.nodes.alloc(self.m, order, Placement::local(self.m)) {
+        match self.alloc(order, Placement::local(self.m)) {
             Some(block) => Ok(block),
             None => skip!("no free block of order {order} on this machine"),
         }
     }
 
-    /// Gives a block back.
+    /// Takes a block of `order`, if there is one where `placement` allows.
+    pub fn alloc(&self, order: Order, placement: Placement) -> Option<Pfn> {
+        let block = self.mm.nodes.alloc(self.m, order, placement)?;
+        self.taken.0.lock().insert(block, order);
+        Some(block)
+    }
+
+    /// Gives a block back, wherever it came from.
     pub fn free(&self, block: Pfn, order: Order) {
+        self.give_away(block);
         self.mm.nodes.free(self.m, block, order);
     }
 
+    /// Makes somebody else, such as a pool, the owner of a block: [`tidy`] leaves it alone.
+    pub fn give_away(&self, block: Pfn) {
+        self.taken.0.lock().remove(&block);
+    }
+
+    /// Gives everything back that a case which ended early still holds, folded or not.
+    fn give_back(&self) {
+        let taken = core::mem::take(&mut *self.taken.0.lock());
+        for (block, order) in taken {
+            let head = self.page(block);
+            if head.is_head(self.m) {
+                // Tails that a case has damaged are written again, too.
+                let _ = self.unfold(head, order);
+                page::undo_compound_tails(self.m, head, order);
+                page::undo_compound_head(self.m, head, order);
+            }
+            head.set_ref_count(self.m, 0);
+            head.set_page_type(self.m, PageType::NONE);
+            // What cases write to tell it again.
+            for n in 0..order.pages().min(page::HEAD_PAGES) {
+                let page = head.nth(n);
+                page.set_mapping(self.m, 0);
+                page.set_private(self.m, 0);
+            }
+            self.mm.nodes.free(self.m, block, order);
+        }
+    }
+
     /// Nothing, to which blocks may be added: they are given back with it.
-    pub fn hold_nothing(&self) -> Held<'a, M> {
+    pub fn hold_nothing(&self) -> Held<'_, 'a, M> {
         Held {
-            m: self.m,
-            mm: self.mm,
+            env: self,
             blocks: Vec::new(),
         }
     }
 
     /// Takes every free block but single frames.
-    pub fn take_blocks(&self) -> Held<'a, M> {
+    pub fn take_blocks(&self) -> Held<'_, 'a, M> {
         let orders = Order::range_inclusive(Order::of(1), Order::MAX).rev();
         let take = |order| core::iter::from_fn(move || Some((self.block(order).ok()?, order)));
         let mut held = self.hold_nothing();
@@ -115,10 +167,11 @@ impl<'a, M: Machine> Env<'a, M> {
     ///
     /// # Errors
     /// A skip, if there is no block for so many.
-    pub fn take_all_but(&self, singles: u64) -> Result<Held<'a, M>, Stop> {
+    pub fn take_all_but(&self, singles: u64) -> Result<Held<'_, 'a, M>, Stop> {
         let order = Order::clamped((2 * singles).next_power_of_two().ilog2());
         let block = self.block(order)?;
         let mut held = self.take_blocks();
+        self.give_away(block);
         self.mm.nodes.split(self.m, block, order);
         for (n, frame) in block.block(order).iter().enumerate() {
             if n % 2 == 0 {
@@ -138,7 +191,7 @@ impl<'a, M: Machine> Env<'a, M> {
 
     /// A frozen compound page of `order` on `node`.
     pub fn compound_on(&self, order: Order, node: NodeId) -> Option<Page> {
-        let block = self.mm.nodes.alloc(self.m, order, Placement::Only(node))?;
+        let block = self.alloc(order, Placement::Only(node))?;
         Some(self.make_compound(block, order))
     }
 
@@ -252,13 +305,12 @@ impl<'a, M: Machine> Env<'a, M> {
 /// Blocks that a case has taken. They are given back when this is dropped, however the case ends.
 #[derive(Debug)]
 #[must_use]
-pub struct Held<'a, M: Machine> {
-    m: &'a M,
-    mm: &'a Mm,
+pub struct Held<'e, 'a, M: Machine> {
+    env: &'e Env<'a, M>,
     blocks: Vec<(Pfn, Order)>,
 }
 
-impl<M: Machine> Deref for Held<'_, M> {
+impl<M: Machine> Deref for Held<'_, '_, M> {
     type Target = Vec<(Pfn, Order)>;
 
     fn deref(&self) -> &Self::Target {
@@ -266,28 +318,34 @@ impl<M: Machine> Deref for Held<'_, M> {
     }
 }
 
-impl<M: Machine> DerefMut for Held<'_, M> {
+impl<M: Machine> DerefMut for Held<'_, '_, M> {
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.blocks
     }
 }
 
-impl<M: Machine> Drop for Held<'_, M> {
+impl<M: Machine> Drop for Held<'_, '_, M> {
     fn drop(&mut self) {
         for (block, order) in self.blocks.drain(..) {
-            self.mm.nodes.free(self.m, block, order);
+            self.env.free(block, order);
         }
     }
 }
 
-/// Runs `case` and makes sure that one which is skipped has left nothing behind, wherever in its
-/// body that was: a skip cleans up as a return does.
+/// Runs `case`, gives back what one that ended early still holds, and makes sure that one which was
+/// skipped has left nothing behind, wherever in its body that was: a skip cleans up as a return does.
 ///
 /// # Errors
 /// The case's own outcome; a failure if it was skipped and the machine's numbers have changed.
 pub fn tidy<M: Machine>(env: &Env<'_, M>, case: impl FnOnce() -> Outcome) -> Outcome {
     let before = env.snapshot();
     let outcome = case();
+    if outcome.is_err() {
+        for point in FailPoint::ALL {
+            env.m.fail_nth(point, None);
+        }
+        env.give_back();
+    }
     if let Err(Stop::Skipped(reason)) = &outcome {
         let after = env.snapshot();
         check_eq!(after, before, "left behind by a skip ({})", reason.as_str());

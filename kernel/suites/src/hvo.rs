@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use ktest::{Outcome, Stop, check, check_eq, fail, skip};
 use mm::addr::{Order, Pfn};
-use mm::frames::{FrameSource, Placement};
+use mm::frames::Placement;
 use mm::machine::{FailPoint, Machine};
 use mm::page::{self, CompoundInfo, Flags, Page, PageList, vmemmap_pages};
 use mm::paging::{self, Level};
@@ -193,7 +193,7 @@ pub fn freed_frames_are_usable<M: Machine>(env: &Env<'_, M>) -> Outcome {
     let mut found = 0;
     while found < old.len() && held.len() < 100_000 {
         let placement = Placement::Prefer(head.node(env.m));
-        let Some(frame) = env.mm.nodes.alloc(env.m, Order::PAGE, placement) else {
+        let Some(frame) = env.alloc(Order::PAGE, placement) else {
             break;
         };
         found += usize::from(old.contains(&frame));

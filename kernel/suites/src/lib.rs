@@ -4,8 +4,8 @@
 //! for bare metal, the host tests for the emulated machine. [`for_each_suite!`]
 //! is the list of all; a case is a function here and a word there.
 //!
-//! A case leaves the machine as it found it, also when it is skipped. One that
-//! fails may not; the cases after it still run, and the audit of each suite tells.
+//! A case leaves the machine as it found it, also when it is skipped or fails: what it took by
+//! [`Env`] goes back.
 #![no_std]
 
 extern crate alloc;
@@ -33,7 +33,7 @@ mod smp;
 pub mod vmemmap;
 pub mod vmemmap_audit;
 
-pub use env::{Env, Held, Random, tidy};
+pub use env::{Env, Held, Random, Taken, tidy};
 pub use smp::{
     broken as smp_hwpoison, churn as smp_churn, faults as smp_faults, locks as smp_locks,
     readers as smp_readers, tlb as smp_tlb,

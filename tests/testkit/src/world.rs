@@ -220,6 +220,7 @@ impl World {
             mm: &self.mm,
             ram: &self.ram,
             scratch: VirtAddr::new(SCRATCH),
+            taken: suites::Taken::none(),
         }
     }
 

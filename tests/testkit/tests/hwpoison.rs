@@ -12,8 +12,8 @@ use mm::machine::{FailPoint, Machine};
 use mm::page::{Flags, Page};
 use mm::paging;
 use mm::vmemmap::HvoError;
-use suites::{Held, Random};
-use testkit::{EmulatedMachine, Injection, Sabotage, World};
+use suites::Random;
+use testkit::{Injection, Sabotage, World};
 
 const POLICIES: [PoisonPolicy; 2] = [PoisonPolicy::List, PoisonPolicy::CopyOnWrite];
 
@@ -80,11 +80,6 @@ impl Bed {
     fn owned(&self) -> u64 {
         let t = self.w.vmemmap().ledger().totals();
         self.w.free_pages() + t.pages + t.boot_pages + t.tables + t.tails
-    }
-
-    /// Takes every free block but single frames, and leaves at least `singles` of these.
-    fn scarce(&self, singles: u64) -> Held<'_, EmulatedMachine> {
-        self.w.env().take_all_but(singles).expect("enough memory")
     }
 }
 
@@ -206,7 +201,8 @@ fn restore_keeps_what_is_unshared() {
         for n in [64, 200, 450] {
             bed.fail(first.offset(n)).expect("in use");
         }
-        let held = bed.scarce(16);
+        let env = bed.w.env();
+        let held = env.take_all_but(16).expect("enough memory");
         let mut failed = 0;
         // The block is asked for first.
         bed.with_failures(Injection::From(2), || bed.put(Order::PMD, head));
@@ -239,7 +235,8 @@ fn the_next_folio_is_given_instead() {
     let head = h.take_near(m, &mm.nodes).expect("two");
     h.put(m, head);
     let first = bed.w.memmap().pfn(head);
-    let held = bed.scarce(16);
+    let env = bed.w.env();
+    let held = env.take_all_but(16).expect("enough memory");
     // One frame for the list, none for a restore.
     let handled = bed.with_failures(Injection::From(2), || bed.fail(first.offset(99)));
     assert_eq!(handled, Ok(Handled::Delayed));
@@ -272,7 +269,8 @@ fn a_pool_is_set_to_sound_folios() {
         let (m, mm, h) = (&bed.w.m, &bed.w.mm, bed.h(Order::PMD));
         let (head, first) = bed.taken(Order::PMD);
         bed.put(Order::PMD, head);
-        let held = bed.scarce(16);
+        let env = bed.w.env();
+        let held = env.take_all_but(16).expect("enough memory");
         let handled = bed.with_failures(Injection::From(2), || bed.fail(first.offset(77)));
         assert_eq!(handled, Ok(Handled::Delayed), "{policy:?}");
         assert_eq!(h.stuck(m), 1, "{policy:?}");
@@ -297,7 +295,8 @@ fn blocks_with_broken_frames_stay_as_they_are() {
         let head = h.take_near(m, &mm.nodes).expect("one");
         h.put(m, head);
         let first = bed.w.memmap().pfn(head);
-        let held = bed.scarce(4200);
+        let env = bed.w.env();
+        let held = env.take_all_but(4200).expect("enough memory");
         // Noted, then no memory for a restore: it stays in the pool.
         let handled = bed.with_failures(Injection::From(2), || bed.fail(first.offset(70)));
         assert_eq!(handled, Ok(Handled::Delayed), "{policy:?}");
@@ -571,7 +570,8 @@ fn frames_of_the_kernel_stay_out() {
         head_frame,
     ];
     assert_eq!(mm.hwpoison.known(), broken.len() as u64);
-    let held = bed.scarce(0);
+    let env = bed.w.env();
+    let held = env.take_all_but(0).expect("enough memory");
     let got = |pfn: &Pfn| held.iter().any(|(b, order)| b.block(*order).contains(*pfn));
     assert_eq!(broken.iter().find(|pfn| got(pfn)), None, "handed out");
     drop(held);

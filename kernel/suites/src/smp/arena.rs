@@ -6,7 +6,7 @@ use alloc::boxed::Box;
 use ktest::{Outcome, Stop, check, check_eq, fail, skip};
 use mm::addr::{NodeId, Order, Pfn};
 use mm::buddy::Buddy;
-use mm::frames::{FrameSource, Placement};
+use mm::frames::Placement;
 use mm::hugetlb::HugeTlb;
 use mm::machine::Machine;
 use mm::page::{self, CompoundInfo, Flags, Page, PageType, STRUCT_PAGE_SIZE};
@@ -47,7 +47,7 @@ impl<'a, 'b, M: Machine> Arena<'a, 'b, M> {
         let mut sizes = Order::range_inclusive(smallest, largest).rev();
         let taken = sizes.find_map(|order| {
             let both = order.up()?;
-            Some((env.mm.nodes.alloc(m, both, near)?, order, both))
+            Some((env.alloc(both, near)?, order, both))
         });
         let Some((block, order, both)) = taken else {
             skip!(

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use ktest::{Outcome, check, check_eq, fail, skip};
 use mm::addr::{ENTRIES, NodeId, Order, Pfn};
-use mm::frames::{FrameSource, Placement};
+use mm::frames::Placement;
 use mm::hugetlb::HugeTlb;
 use mm::machine::Machine;
 use mm::page::Page;
@@ -37,7 +37,7 @@ pub fn no_frame_has_two_owners<M: Machine>(env: &Env<'_, M>) -> Outcome {
         for n in 0..BLOCKS / cpus as u64 {
             let order = Order::clamped(u32::try_from(random.below(5)).unwrap_or(0));
             let node = online[usize::try_from(n).unwrap_or(0) % online.len()];
-            if let Some(block) = nodes.alloc(m, order, Placement::Prefer(node)) {
+            if let Some(block) = env.alloc(order, Placement::Prefer(node)) {
                 let stamp = (n << 8) | cpu as u64;
                 m.write_phys(block.phys(), stamp);
                 let last = order.pages() * ENTRIES - 1;
@@ -166,9 +166,9 @@ pub fn blocks_are_local<M: Machine>(env: &Env<'_, M>) -> Outcome {
     };
     let mut held = Vec::new();
     held.extend(core::iter::from_fn(|| {
-        nodes.alloc(m, order, Placement::Only(own))
+        env.alloc(order, Placement::Only(own))
     }));
-    let far = nodes.alloc(m, order, Placement::local(m));
+    let far = env.alloc(order, Placement::local(m));
     let near = env.block(Order::PAGE);
     for block in held {
         env.free(block, order);
