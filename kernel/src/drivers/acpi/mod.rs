@@ -144,16 +144,26 @@ impl<'a> Tables<'a> {
                 address[..entry.len()].copy_from_slice(entry);
                 u64::from_le_bytes(address)
             });
+        let mut damaged = None;
         for at in addresses {
             // An entry that leads nowhere is some other table's problem.
             let Ok(head) = bytes(self.readable, what, at, size_of::<SdtHeader>()) else {
                 continue;
             };
             if head.starts_with(signature.as_str().as_bytes()) {
-                return table(self.readable, at, what, signature);
+                match table(self.readable, at, what, signature) {
+                    Ok(table) => {
+                        if let Some(why) = damaged {
+                            warn!("ACPI: {why}: another one is used");
+                        }
+                        return Ok(table);
+                    }
+                    // The firmware may list one more. If it does not, this is what is wrong.
+                    Err(why) => damaged = damaged.or(Some(why)),
+                }
             }
         }
-        Err(Error::NotListed(what))
+        Err(damaged.unwrap_or(Error::NotListed(what)))
     }
 }
 
