@@ -121,7 +121,8 @@ pub struct MachineOptions {
     /// NUMA nodes, which share RAM and processors evenly; 2 if not given, for `bench` 1
     #[arg(long, value_name = "N")]
     pub nodes: Option<u32>,
-    /// NUMA nodes that are no even shares, as cpus=0/memory=512M,cpus=1-2/memory=1G: node by node
+    /// NUMA nodes that are no even shares, as cpus=0/memory=512M,cpus=1-2/memory=1G: node by node;
+    /// to1=31 is the distance to node 1, one for each two nodes
     #[arg(long, value_name = "SHAPE", conflicts_with_all = ["nodes", "memory"])]
     pub numa: Option<NumaShape>,
     /// QEMU's processor, with properties; qemu64 has no 1 GiB pages

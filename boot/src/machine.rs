@@ -46,15 +46,19 @@ pub struct DirectBoot {
 }
 
 /// A NUMA node that is not an even share.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NumaNode {
     /// Its RAM; none for a node with processors only.
     pub memory: Option<Size>,
     /// Its first and last processor, by number; none for a node with memory only.
     pub cpus: Option<(u32, u32)>,
+    /// How far other nodes are: node, distance. If there is one, QEMU wants one for each two
+    /// nodes, from either.
+    pub distances: Vec<(u32, u32)>,
 }
 
-/// Nodes that are no even shares, as `cpus=0/memory=512M,cpus=1-2/memory=1G`: node by node.
+/// Nodes that are no even shares, as `cpus=0/memory=512M,cpus=1-2/memory=1G`: node by node, with
+/// `to1=31` for the distance to node 1.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NumaShape(pub Vec<NumaNode>);
 
@@ -75,9 +79,15 @@ impl FromStr for NumaShape {
                             format!("`{range}` are no processors; write them like 0 or 0-3")
                         })?);
                     }
+                    Some((to, distance)) if to.starts_with("to") => {
+                        let numbers = to[2..].parse().ok().zip(distance.parse().ok());
+                        node.distances.push(numbers.ok_or_else(|| {
+                            format!("`{part}` is no distance; write it like to1=31")
+                        })?);
+                    }
                     _ => {
                         return Err(format!(
-                            "`{part}` is none of memory=SIZE and cpus=A-B; nodes are separated by /, as in cpus=0/memory=512M,cpus=1"
+                            "`{part}` is none of memory=SIZE, cpus=A-B and toNODE=DISTANCE; nodes are separated by /, as in cpus=0/memory=512M,cpus=1"
                         ));
                     }
                 }
@@ -318,6 +328,12 @@ impl Machine {
             }
             arguments.pair("-numa", value);
         }
+        for (id, node) in nodes.iter().enumerate() {
+            for (other, distance) in &node.distances {
+                let value = format!("dist,src={id},dst={other},val={distance}");
+                arguments.pair("-numa", value);
+            }
+        }
         Ok(())
     }
 
@@ -542,7 +558,14 @@ mod tests {
         machine.shape = "cpus=0/cpus=1".parse().unwrap();
         let why = machine.arguments().unwrap_err().to_string();
         assert!(why.contains("no node has memory"), "{why}");
-        for text in ["", "cpus", "cpus=2-1", "cpus=a", "memory=x", "ram=1G"] {
+        machine.shape = "cpus=0,to1=31/memory=1G,to0=12".parse().unwrap();
+        assert_eq!(
+            values(&machine, "-numa")[2..],
+            ["dist,src=0,dst=1,val=31", "dist,src=1,dst=0,val=12"]
+        );
+        for text in [
+            "", "cpus", "cpus=2-1", "cpus=a", "memory=x", "ram=1G", "to=1", "to1=", "tox=31",
+        ] {
             assert!(text.parse::<NumaShape>().is_err(), "{text}");
         }
     }

@@ -158,7 +158,10 @@ fn memory_map(handoff: &Handoff) {
         let gone = ram.limit(bytes);
         log!("mem={}K: {}K of RAM left out", bytes >> 10, gone * 4);
     }
-    let topology = numa::detect(options.numa, handoff, &ram);
+    let mut topology = numa::detect(options.numa, handoff, &ram);
+    let madt = state::set_madt(cpus::detect(handoff));
+    topology.add_cpus(madt.cpus.iter().map(|cpu| cpu.apic_id));
+    numa::set_distances(handoff, &topology);
     topology.apply(&mut ram);
     if let Some(warning) = ram.warning() {
         warn!("memory map: {warning}");
@@ -169,7 +172,6 @@ fn memory_map(handoff: &Handoff) {
     }
     memory_types::report(ram.as_slice(), console::outputs().1.is_some());
     state::set_topology(topology);
-    state::set_madt(cpus::detect(handoff));
     let early = state::set_early(EarlyFrames::new(Early::new(ram)));
     gigantic_pages(early, ram);
 }

@@ -127,8 +127,8 @@ pub(crate) fn node_of_cpu(apic_id: u32, cpu: usize) -> NodeId {
 }
 
 /// Keeps the firmware's list of CPUs.
-pub(crate) fn set_madt(madt: Madt) {
-    MADT.call_once(|| madt);
+pub(crate) fn set_madt(madt: Madt) -> &'static Madt {
+    MADT.call_once(|| madt)
 }
 
 /// The firmware's list of CPUs.

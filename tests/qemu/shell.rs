@@ -321,22 +321,70 @@ const BROKEN_FRAMES: &[(&str, &[&str])] = &[
     ("poweroff", &[]),
 ];
 
+/// Three nodes that are not equally far apart, the shell on the first: its pages come from the
+/// nearest.
+const DISTANCES: &[(&str, &[&str])] = &[
+    (
+        "cat /sys/devices/system/node/node0/distance",
+        &["10 31 15\n"],
+    ),
+    (
+        "cat /sys/devices/system/node/node1/distance",
+        &["13 10 21\n"],
+    ),
+    (
+        "cat /sys/devices/system/node/node2/distance",
+        &["14 16 10\n"],
+    ),
+    (
+        "echo 2 > /sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages",
+        &[],
+    ),
+    (
+        "echo 2 > /sys/devices/system/node/node2/hugepages/hugepages-2048kB/nr_hugepages",
+        &[],
+    ),
+    ("mmap 2M 3", &["0"]),
+    ("touch 0", &[]),
+    (
+        "cat /sys/devices/system/node/node1/hugepages/hugepages-2048kB/free_hugepages",
+        &["1\n"],
+    ),
+    (
+        "cat /sys/devices/system/node/node2/hugepages/hugepages-2048kB/free_hugepages",
+        &["0\n"],
+    ),
+    ("poweroff", &[]),
+];
+
+/// The nodes of [`DISTANCES`], as `--numa` has them.
+const FAR_APART: &str = "cpus=0,memory=512M,to1=31,to2=15/cpus=1,memory=512M,to0=13,to2=21/\
+                         memory=512M,to0=14,to1=16";
+
 pub(crate) fn trials(bench: &Arc<Bench>) -> Vec<Trial> {
-    let sessions = [("a_session", SESSION), ("broken_frames", BROKEN_FRAMES)];
-    let trial = |(name, lines)| {
+    let sessions = [
+        ("a_session", "", SESSION),
+        ("broken_frames", "", BROKEN_FRAMES),
+        ("distances", FAR_APART, DISTANCES),
+    ];
+    let trial = |(name, numa, lines)| {
         let bench = Arc::clone(bench);
         Trial::test(format!("shell::{name}"), move || {
-            session(&bench, name, lines)
+            session(&bench, name, numa, lines)
         })
     };
     sessions.into_iter().map(trial).collect()
 }
 
-fn session(bench: &Bench, name: &str, lines: &[(&str, &[&str])]) -> Result<(), Failed> {
+/// On two even nodes, or on those of `numa`.
+fn session(bench: &Bench, name: &str, numa: &str, lines: &[(&str, &[&str])]) -> Result<(), Failed> {
     let firmware = Firmware::Uefi;
     let mut machine = machine(bench, bench.images.get(firmware), firmware);
     (machine.smp, machine.nodes) = (2, 2);
     machine.memory = Size::mib(4096);
+    if !numa.is_empty() {
+        machine.shape = numa.parse().expect("a shape as --numa has it");
+    }
     let script: Vec<&str> = lines.iter().map(|(line, _)| *line).collect();
     machine.command_line = Some(format!(
         "selftest=off hugetlb_free_vmemmap=on script=\"{}\"",

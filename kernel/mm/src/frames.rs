@@ -12,7 +12,7 @@ pub enum Placement {
     /// From this node or not at all.
     #[doc(alias = "__GFP_THISNODE")]
     Only(NodeId),
-    /// From this node if it can be, else from the others in order of number.
+    /// From this node if it can be, else from the others; which first is the source's choice.
     Prefer(NodeId),
 }
 

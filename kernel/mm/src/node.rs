@@ -1,11 +1,12 @@
 //! The NUMA nodes and their free memory.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crate::addr::{MAX_NODES, NodeId, Order, Pfn, PfnRange};
 use crate::buddy::{Buddy, Misuse, check_populated};
 use crate::frames::{FrameSource, Placement};
 use crate::machine::{FailPoint, Machine};
+use crate::numa::{LOCAL_DISTANCE, REMOTE_DISTANCE};
 use crate::page::Memmap;
 use crate::sync::{IrqLock, LockClass};
 
@@ -95,6 +96,9 @@ pub struct Nodes {
     memmap: Memmap,
     /// One bit a node. Set at boot, before other CPUs run: relaxed.
     online: AtomicU64,
+    /// Distances from node to node; 0 where nobody said any. Set at boot likewise: relaxed.
+    #[doc(alias = "numa_distance")]
+    distances: [[AtomicU8; MAX_NODES]; MAX_NODES],
     /// Allocations that failed. Relaxed: nothing hangs on it.
     failed: AtomicU64,
 }
@@ -116,6 +120,7 @@ impl Nodes {
             nodes,
             memmap,
             online: AtomicU64::new(0),
+            distances: [const { [const { AtomicU8::new(0) }; MAX_NODES] }; MAX_NODES],
             failed: AtomicU64::new(0),
         }
     }
@@ -148,6 +153,40 @@ impl Nodes {
         (0..64u8)
             .filter(move |n| mask >> n & 1 == 1)
             .map(NodeId::of)
+    }
+
+    /// Notes how far `to` is for CPUs of `from`.
+    pub fn set_distance(&self, from: NodeId, to: NodeId, distance: u8) {
+        self.distances[from.index()][to.index()].store(distance, Ordering::Relaxed);
+    }
+
+    /// How far `to` is for CPUs of `from`.
+    #[doc(alias = "node_distance")]
+    pub fn distance(&self, from: NodeId, to: NodeId) -> u8 {
+        match self.distances[from.index()][to.index()].load(Ordering::Relaxed) {
+            0 if from == to => LOCAL_DISTANCE,
+            0 => REMOTE_DISTANCE,
+            distance => distance,
+        }
+    }
+
+    /// The node of `placement`, then, if they may, the others, the nearest first; of equally near
+    /// ones those above it before those below.
+    #[doc(alias = "build_zonelists")]
+    pub fn near(&self, placement: Placement) -> impl Iterator<Item = NodeId> {
+        let own = placement.node();
+        let others = matches!(placement, Placement::Prefer(_));
+        let far = move |node| (self.distance(own, node), node < own, node);
+        // The nearest of those that are farther than the last one.
+        let after = move |last| {
+            self.online()
+                .filter(|node| others && *node != own)
+                .map(far)
+                .filter(|key| last < Some(*key))
+                .min()
+        };
+        let rest = core::iter::successors(after(None), move |last| after(Some(*last)));
+        core::iter::once(own).chain(rest.map(|(.., node)| node))
     }
 
     /// The node itself.
@@ -246,15 +285,8 @@ impl Nodes {
         if m.inject(FailPoint::PageAlloc) {
             return None;
         }
-        let near = self.alloc_on(m, order, placement.node());
-        match placement {
-            Placement::Only(_) => near,
-            Placement::Prefer(first) => near.or_else(|| {
-                self.online()
-                    .filter(|node| *node != first)
-                    .find_map(|node| self.alloc_on(m, order, node))
-            }),
-        }
+        self.near(placement)
+            .find_map(|node| self.alloc_on(m, order, node))
     }
 
     fn alloc_on<M: Machine>(&self, m: &M, order: Order, node: NodeId) -> Option<Pfn> {

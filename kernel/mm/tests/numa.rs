@@ -1,12 +1,14 @@
 //! Nodes from SRATs, good and bad, and faked ones.
 
+mod firmware;
+
 use std::collections::BTreeMap;
 
 use mm::addr::{MAX_NODES, NodeId, PAGE_SIZE, Pfn};
 use mm::memblock::{Kind, MapBuilder, MemoryMap, Region};
 use mm::numa::{
-    COVER_SLACK, CpuAffinity, Damage, FAKE_BIG_GRANULE, FAKE_GRANULE, MAX_CPU_ENTRIES,
-    MAX_MEMORY_ENTRIES, MemoryAffinity, NumaOption, Source, Srat, Topology,
+    BadDistance, COVER_SLACK, CpuAffinity, Damage, FAKE_BIG_GRANULE, FAKE_GRANULE, MAX_CPU_ENTRIES,
+    MAX_DOMAINS, MAX_MEMORY_ENTRIES, MemoryAffinity, NumaOption, Slit, Source, Srat, Topology,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -59,6 +61,13 @@ fn srat(entries: &[MemoryAffinity], cpus: &[CpuAffinity]) -> Srat {
     entries.iter().for_each(|entry| srat.push_memory(*entry));
     cpus.iter().for_each(|entry| srat.push_cpu(*entry));
     srat
+}
+
+/// The topology of `table` on a PC whose processors are `cpus`.
+fn with_cpus(table: &Srat, cpus: &[u32]) -> Topology {
+    let mut topology = Topology::from_srat(table, &pc()).unwrap();
+    topology.add_cpus(cpus.iter().copied());
+    topology
 }
 
 fn node(n: usize) -> NodeId {
@@ -120,12 +129,15 @@ fn qemu_with_two_nodes() {
 #[test]
 fn domains_are_numbered_as_they_appear_processors_first() {
     let table = srat(
-        &[memory(4 * GIB, GIB, 3), memory(0, 3 * GIB, 0xffff_ffff)],
-        &[cpu(8, 500), cpu(1, 3), cpu(0, 0xffff_ffff), cpu(9, 40)],
+        &[memory(4 * GIB, GIB, 3), memory(0, 3 * GIB, MAX_DOMAINS - 1)],
+        &[cpu(8, 500), cpu(1, 3), cpu(0, MAX_DOMAINS - 1), cpu(9, 40)],
     );
-    let topology = Topology::from_srat(&table, &pc()).unwrap();
+    let topology = with_cpus(&table, &[0, 1, 8, 9]);
     let domains: Vec<_> = topology.nodes().map(|n| topology.domain(n)).collect();
-    assert_eq!(domains, [Some(500), Some(3), Some(0xffff_ffff), Some(40)]);
+    assert_eq!(
+        domains,
+        [Some(500), Some(3), Some(MAX_DOMAINS - 1), Some(40)]
+    );
     // Memory stays on its domain's number; nodes without memory exist all the same.
     let mut map = pc();
     topology.apply(&mut map);
@@ -141,7 +153,7 @@ fn domains_are_numbered_as_they_appear_processors_first() {
 #[test]
 fn memory_in_the_second_domain_only() {
     let table = srat(&[memory(0, 5 * GIB, 1)], &[cpu(0, 0), cpu(1, 1), cpu(2, 2)]);
-    let topology = Topology::from_srat(&table, &pc()).unwrap();
+    let topology = with_cpus(&table, &[0, 1, 2]);
     assert_eq!(
         topology.nodes().collect::<Vec<_>>(),
         [node(0), node(1), node(2)]
@@ -168,9 +180,26 @@ fn hotplug_ranges_bring_no_node_online() {
     assert_eq!(topology.node_of_cpu(3, 0), node(1));
     // With a CPU it is there, and it has no memory.
     let table = srat(&[memory(0, 5 * GIB, 0), hotplug], &[cpu(0, 7)]);
-    let topology = Topology::from_srat(&table, &pc()).unwrap();
+    let topology = with_cpus(&table, &[0]);
     assert_eq!(topology.nodes().count(), 2);
     assert_eq!(topology.node_of_cpu(0, 0), node(0));
+}
+
+/// The table may list processors that the machine has not got, and one of them twice.
+#[test]
+fn processors_that_are_not_there_bring_no_node_online() {
+    let table = srat(
+        &[memory(0, 5 * GIB, 7)],
+        &[cpu(4, 5), cpu(0, 7), cpu(1, 9), cpu(1, 7), cpu(2, 6)],
+    );
+    let topology = with_cpus(&table, &[0, 1, 2]);
+    // Domains 5, 7, 9, 6. Processor 4 is not there, and of processor 1 the last entry counts.
+    assert_eq!(topology.possible(), 4);
+    assert_eq!(topology.nodes().collect::<Vec<_>>(), [node(1), node(3)]);
+    let of = |apic_id| topology.node_of_cpu(apic_id, 1);
+    assert_eq!([of(0), of(1), of(2)], [node(1), node(1), node(3)]);
+    // Should it run all the same, it is on a node that is there.
+    assert_eq!(of(4), node(3));
 }
 
 #[test]
@@ -232,8 +261,12 @@ fn damage_is_named_and_leaves_one_node() {
              only 3071 of 4095 MiB of RAM are",
         ),
         (
-            srat(&[all], &[cpu(6, 1), cpu(5, 1), cpu(6, 0)]),
-            "APIC 0x6 is in both PXM 0 and PXM 1",
+            srat(&[all, memory(6 * GIB, GIB, 1024)], &[]),
+            "PXM 1024 is not below 1024",
+        ),
+        (
+            srat(&[all], &[cpu(6, u32::MAX)]),
+            "PXM 4294967295 is not below 1024",
         ),
         (
             srat(&[all], &(0..100).map(|n| cpu(n, n)).collect::<Vec<_>>()),
@@ -266,6 +299,46 @@ fn damage_is_named_and_leaves_one_node() {
         assert!(applied(&topology, &pc()).iter().all(|(.., n)| *n == 0));
         assert_eq!(topology.node_of_cpu(6, 1), node(0));
     }
+}
+
+/// Distances are by domain: domain 2 is node 0 here, domain 0 node 1, and 3 is beyond the table.
+#[test]
+fn distances_are_those_of_domains() {
+    let table = srat(
+        &[
+            memory(0, GIB, 0),
+            memory(GIB, 2 * GIB, 3),
+            memory(4 * GIB, GIB, 2),
+        ],
+        &[cpu(0, 2)],
+    );
+    let topology = with_cpus(&table, &[0]);
+    let slit = Slit::new(3, &[10, 11, 12, 21, 10, 22, 31, 32, 10]).unwrap();
+    let rows = |topology: &Topology, slit| -> Vec<Vec<u8>> {
+        let to = |from| (0..3).map(move |to| (node(from), node(to)));
+        let row = |from| to(from).map(|(a, b)| topology.distance(slit, a, b));
+        (0..3).map(|from| row(from).collect()).collect()
+    };
+    assert_eq!(
+        rows(&topology, Some(&slit)),
+        [[10, 31, 20], [12, 10, 20], [20, 20, 10]]
+    );
+    let default = [[10, 20, 20], [20, 10, 20], [20, 20, 10]];
+    assert_eq!(rows(&topology, None), default);
+    assert_eq!(rows(&Topology::one_node(), Some(&slit)), default);
+    let (fake, _) = detect(NumaOption::Fake(3), Some(&table), &pc());
+    assert_eq!(rows(&fake, Some(&slit)), [[10; 3]; 3]);
+}
+
+#[test]
+fn distances_that_cannot_be_are_named() {
+    let damage = |from, to, distance| Err(BadDistance { from, to, distance });
+    assert_eq!(Slit::new(2, &[10; 4]), damage(0, 1, 10));
+    assert_eq!(Slit::new(2, &[10, 20, 20, 11]), damage(1, 1, 11));
+    assert_eq!(Slit::new(2, &[10, 20, 9, 10]), damage(1, 0, 9));
+    assert_eq!(Slit::new(1, &[0]), damage(0, 0, 0));
+    assert!(Slit::new(2, &[10, 255, 11, 10]).is_ok());
+    assert!(Slit::new(0, &[]).is_ok());
 }
 
 #[test]
@@ -334,6 +407,130 @@ fn a_fake_node_with_next_to_nothing_is_left_out() {
 /// A table without damage over RAM without holes: cuts in MiB, and whose.
 fn any_layout() -> impl Strategy<Value = Vec<(u64, u32)>> {
     vec((1..512u64, 0..6u32), 1..12)
+}
+
+/// Checks the topology of `srat`, which lists `cpus` and `blocks` of 1 GiB, against Linux's rules
+/// written another way: the list of all domains as they are named, processors first, each once.
+/// Of the processors below 32 those whose bit is set in `there` can run; of the blocks, those
+/// that are not hotpluggable are RAM.
+fn follows_linux(
+    srat: &Srat,
+    cpus: &[CpuAffinity],
+    blocks: &[MemoryAffinity],
+    there: u32,
+) -> Result<(), TestCaseError> {
+    let cpus = cpus.iter().filter(|cpu| cpu.enabled);
+    let blocks = blocks.iter().filter(|block| block.enabled);
+    let here = blocks.clone().filter(|block| !block.hotpluggable);
+    let map: Vec<_> = here
+        .clone()
+        .map(|block| (block.start, block.length))
+        .collect();
+    let map = ram(&map);
+    let named = cpus.clone().map(|cpu| cpu.domain);
+    let mut order: Vec<u32> = Vec::new();
+    for domain in named.chain(blocks.map(|block| block.domain)) {
+        if !order.contains(&domain) {
+            order.push(domain);
+        }
+    }
+    let number = |domain| node(order.iter().position(|d| *d == domain).unwrap());
+
+    let topology = Topology::from_srat(srat, &map);
+    if let Some(domain) = order.iter().find(|domain| **domain >= MAX_DOMAINS) {
+        prop_assert_eq!(topology.unwrap_err(), Damage::DomainTooLarge(*domain));
+        return Ok(());
+    }
+    if here.clone().next().is_none() {
+        prop_assert_eq!(topology.unwrap_err(), Damage::NoMemory);
+        return Ok(());
+    }
+    let mut topology = topology.unwrap();
+    let runs = |apic_id: u32| apic_id < 32 && there >> apic_id & 1 == 1;
+    topology.add_cpus((0..32).filter(|apic_id| runs(*apic_id)));
+
+    prop_assert_eq!(topology.possible(), order.len());
+    let of_cpu: BTreeMap<u32, NodeId> = cpus.map(|cpu| (cpu.apic_id, number(cpu.domain))).collect();
+    let of_cpu: Vec<_> = of_cpu
+        .into_iter()
+        .filter(|(apic_id, _)| runs(*apic_id))
+        .collect();
+    let mut online: Vec<NodeId> = here.clone().map(|block| number(block.domain)).collect();
+    online.extend(of_cpu.iter().map(|(_, node)| *node));
+    online.sort_unstable();
+    online.dedup();
+    prop_assert_eq!(topology.nodes().collect::<Vec<_>>(), online);
+    for (apic_id, node) in of_cpu {
+        prop_assert_eq!(topology.node_of_cpu(apic_id, 0), node);
+    }
+    let mut placed = map.clone();
+    topology.apply(&mut placed);
+    for block in here {
+        let of = placed.node_of(Pfn::new(block.start / PAGE_SIZE));
+        prop_assert_eq!(of, Some(number(block.domain)));
+    }
+    Ok(())
+}
+
+/// An entry of a table to be written.
+#[derive(Clone, Debug)]
+struct RawEntry {
+    /// As many as it really has, the first the type; fields that nobody reads are anything.
+    bytes: Vec<u8>,
+    /// The length it says, and the least that its type has.
+    says: usize,
+    shortest: usize,
+    domain: u32,
+    apic_id: u32,
+    enabled: bool,
+}
+
+impl RawEntry {
+    /// Writes as much of a field as there is room for.
+    fn put(&mut self, at: usize, field: &[u8]) {
+        let places = self.bytes.iter_mut().skip(at);
+        places.zip(field).for_each(|(place, byte)| *place = *byte);
+    }
+}
+
+/// Mostly sound; some are too short, longer than need be, or say another length than they have.
+fn any_entry() -> impl Strategy<Value = RawEntry> {
+    let kind = prop::sample::select(vec![
+        (0u8, 16usize),
+        (0, 16),
+        (1, 40),
+        (1, 40),
+        (2, 24),
+        (99, 2),
+    ]);
+    let domain = prop_oneof![
+        8 => 0..6u32,
+        4 => (0..4u32, 0..6u32).prop_map(|(high, low)| high << 8 | low),
+        1 => MAX_DOMAINS - 2..MAX_DOMAINS + 2,
+        1 => any::<u32>(),
+    ];
+    let length = prop_oneof![16 => Just(0isize), 1 => -40..0isize, 2 => 1..100isize];
+    let lie = (prop::bool::weighted(0.06), any::<u8>());
+    let bytes = vec(any::<u8>(), 140);
+    let cpu = (0..40u32, any::<bool>());
+    (kind, domain, length, lie, bytes, cpu).prop_map(
+        |((kind, shortest), domain, longer, (lies, lie), mut bytes, (apic_id, enabled))| {
+            let length = shortest.checked_add_signed(longer).unwrap_or(0).max(2);
+            bytes.truncate(length);
+            bytes[0] = kind;
+            // What lies in between would make the rest of the table another one.
+            let lie = Some(usize::from(lie)).filter(|lie| *lie < shortest || *lie > length);
+            let says = if lies { lie.unwrap_or(length) } else { length };
+            RawEntry {
+                bytes,
+                says,
+                shortest,
+                domain,
+                apic_id,
+                enabled,
+            }
+        },
+    )
 }
 
 proptest! {
@@ -413,65 +610,144 @@ proptest! {
         prop_assert!(topology.nodes().all(|node| node.index() < topology.possible()));
     }
 
-    /// Numbers, and which nodes are there, against Linux's rules written another way: the list of
-    /// all domains as they are named, processors first, each once.
+    /// Numbers, and which nodes are there, against Linux's rules.
     #[test]
     fn numbers_are_linuxs(
         cpus in vec((0..24u32, 0..300u32, any::<bool>()), 0..12),
         blocks in vec((0..300u32, any::<bool>(), any::<bool>()), 1..8),
+        there in any::<u32>(),
         turn in any::<prop::sample::Index>(),
     ) {
-        // A processor is in one domain; blocks of a GiB lie one behind the other, and those that
-        // are not there are hotpluggable.
-        let mut seen = Vec::new();
         let cpus: Vec<_> = cpus
             .into_iter()
-            .filter(|(apic_id, ..)| !seen.contains(apic_id) && { seen.push(*apic_id); true })
             .map(|(apic_id, domain, enabled)| CpuAffinity { apic_id, domain, enabled })
             .collect();
-        let mut entries = Vec::new();
-        let mut there = Vec::new();
-        for (n, (domain, enabled, is_there)) in (0..).zip(&blocks) {
-            let entry = MemoryAffinity {
+        // Blocks of a GiB lie one behind the other, and those that are not there are hotpluggable.
+        let mut entries: Vec<_> = (0..)
+            .zip(&blocks)
+            .map(|(n, (domain, enabled, is_there))| MemoryAffinity {
                 enabled: *enabled,
                 hotpluggable: !is_there,
                 ..memory(n * GIB, GIB, *domain)
-            };
-            if *enabled && *is_there {
-                there.push((n * GIB, GIB));
-            }
-            entries.push(entry);
-        }
-        prop_assume!(!there.is_empty());
+            })
+            .collect();
         let first = turn.index(entries.len());
         entries.rotate_left(first);
-        let map = ram(&there);
-        let topology = Topology::from_srat(&srat(&entries, &cpus), &map).unwrap();
+        follows_linux(&srat(&entries, &cpus), &cpus, &entries, there)?;
+    }
 
-        let named = cpus.iter().filter(|c| c.enabled).map(|c| c.domain);
-        let named = named.chain(entries.iter().filter(|e| e.enabled).map(|e| e.domain));
-        let mut order: Vec<u32> = Vec::new();
-        for domain in named {
-            if !order.contains(&domain) {
-                order.push(domain);
+    /// Tables as firmware may have them, byte by byte: sound ones mean what was written, others
+    /// are damage at the first entry that cannot be, and none makes it panic.
+    #[test]
+    fn bytes_of_a_table(
+        raw in vec(any_entry(), 0..14),
+        revision in 0..4u8,
+        cut in prop_oneof![3 => Just(usize::MAX), 1 => 0..600usize],
+        there in any::<u32>(),
+    ) {
+        let mut bytes = vec![0; 48];
+        bytes[8] = revision;
+        let (mut cpus, mut blocks, mut damage) = (Vec::new(), Vec::new(), None);
+        let low_byte = |domain| if revision < 2 { domain & 0xff } else { domain };
+        for (n, mut entry) in (0..).zip(raw) {
+            let offset = bytes.len();
+            if cut <= offset || damage.is_some() {
+                break;
+            }
+            let (kind, enabled) = (entry.bytes[0], entry.enabled);
+            match kind {
+                0 => {
+                    let [a, b, c, d] = entry.domain.to_le_bytes();
+                    entry.put(2, &[a, entry.apic_id.to_le_bytes()[0], u8::from(enabled)]);
+                    entry.put(9, &[b, c, d]);
+                    let apic_id = entry.apic_id & 0xff;
+                    cpus.push(CpuAffinity { apic_id, domain: low_byte(entry.domain), enabled });
+                }
+                1 => {
+                    entry.put(2, &entry.domain.to_le_bytes());
+                    entry.put(8, &(n * GIB).to_le_bytes());
+                    entry.put(16, &GIB.to_le_bytes());
+                    let hotpluggable = entry.apic_id & 1 == 1;
+                    entry.put(28, &[u8::from(enabled) | u8::from(hotpluggable) << 1]);
+                    let block = memory(n * GIB, GIB, low_byte(entry.domain));
+                    blocks.push(MemoryAffinity { enabled, hotpluggable, ..block });
+                }
+                2 => {
+                    entry.put(4, &entry.domain.to_le_bytes());
+                    entry.put(8, &entry.apic_id.to_le_bytes());
+                    entry.put(12, &[u8::from(enabled)]);
+                    cpus.push(CpuAffinity { apic_id: entry.apic_id, domain: entry.domain, enabled });
+                }
+                _ => {}
+            }
+            let length = entry.bytes.len();
+            entry.bytes[1] = u8::try_from(entry.says).unwrap();
+            bytes.extend(&entry.bytes);
+            if entry.says != length || length < entry.shortest || cut < bytes.len() {
+                let length = if cut == offset + 1 { 0 } else { entry.bytes[1] };
+                damage = Some(firmware::Damage { table: "SRAT", offset, kind, length });
             }
         }
-        let number = |domain| node(order.iter().position(|d| *d == domain).unwrap());
-        prop_assert_eq!(topology.possible(), order.len());
-        let mut online: Vec<NodeId> = cpus.iter().filter(|c| c.enabled).map(|c| number(c.domain))
-            .chain(entries.iter().filter(|e| e.enabled && !e.hotpluggable).map(|e| number(e.domain)))
-            .collect();
-        online.sort_unstable();
-        online.dedup();
-        prop_assert_eq!(topology.nodes().collect::<Vec<_>>(), online);
-        for c in cpus.iter().filter(|c| c.enabled) {
-            prop_assert_eq!(topology.node_of_cpu(c.apic_id, 0), number(c.domain));
+        bytes.truncate(cut);
+        match (firmware::parse_srat(&bytes), damage) {
+            (Ok(srat), None) => {
+                let counts: Vec<_> = cpus.iter().copied().filter(|cpu| cpu.enabled).collect();
+                prop_assert_eq!(srat.cpus(), counts);
+                let counts: Vec<_> = blocks.iter().copied().filter(|block| block.enabled).collect();
+                prop_assert_eq!(srat.memory(), counts);
+                follows_linux(&srat, &cpus, &blocks, there)?;
+            }
+            (Err(found), Some(damage)) => prop_assert_eq!(found, damage),
+            (found, damage) => prop_assert!(false, "{found:?}, expected {damage:?}"),
         }
-        let mut placed = map.clone();
-        topology.apply(&mut placed);
-        for e in entries.iter().filter(|e| e.enabled && !e.hotpluggable) {
-            let of = placed.node_of(Pfn::new(e.start / PAGE_SIZE));
-            prop_assert_eq!(of, Some(number(e.domain)));
+    }
+
+    /// Tables of distances, byte by byte: what is wrong is named, and the rest means what it says.
+    #[test]
+    fn bytes_of_a_slit(
+        domains in 0..6usize,
+        says in prop_oneof![4 => Just(None), 1 => any::<u64>().prop_map(Some)],
+        far in vec(11u8.., 36),
+        wrong in prop_oneof![3 => Just(None), 1 => (0..36usize, 0..12u8).prop_map(Some)],
+        cut in prop_oneof![3 => Just(usize::MAX), 1 => 0..90usize],
+    ) {
+        let mut square = far[..domains * domains].to_vec();
+        square.iter_mut().step_by(domains + 1).for_each(|own| *own = 10);
+        let wrong = wrong.filter(|(at, _)| *at < square.len());
+        if let Some((at, distance)) = wrong {
+            square[at] = distance;
+        }
+        let mut bytes = vec![0; 36];
+        bytes.extend(says.unwrap_or(domains as u64).to_le_bytes());
+        bytes.extend(&square);
+        bytes.truncate(cut);
+        let whole = bytes.len() >= 44 + domains * domains;
+        match firmware::parse_slit(&bytes) {
+            Ok(found) if says.is_none() => {
+                prop_assert!(whole);
+                prop_assert_eq!(found, Slit::new(domains, &square).unwrap());
+            }
+            Ok(_) => prop_assert!(says.is_some_and(|n| n * n <= (domains * domains) as u64)),
+            Err(why) if says.is_none() => {
+                let too_short = why.to_string().contains("too few");
+                prop_assert_eq!(too_short, !whole);
+                prop_assert!(!whole || wrong.is_some());
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// No bytes at all make the parser or the topology panic.
+    #[test]
+    fn any_bytes_are_survived(mut bytes in vec(any::<u8>(), 0..300), small in any::<bool>()) {
+        if small {
+            // Types and lengths that are met more often.
+            for byte in bytes.iter_mut().skip(48) {
+                *byte %= 41;
+            }
+        }
+        if let Ok(srat) = firmware::parse_srat(&bytes) {
+            detect(NumaOption::Auto, Some(&srat), &pc());
         }
     }
 

@@ -8,9 +8,10 @@ use crate::{log, warn};
 /// the list is empty: the boot CPU is all there is.
 pub(crate) fn detect(handoff: &Handoff) -> Madt {
     let readable = |at, bytes| handoff.has_memory(at, bytes);
-    let table = Tables::new(handoff.rsdp, &readable).and_then(|tables| tables.madt());
-    let table = match table {
-        Ok(table) => table,
+    let tables = Tables::new(handoff.rsdp, &readable);
+    let table = tables.and_then(|tables| Ok((tables.madt()?, tables.says_online_capable())));
+    let (table, says_capable) = match table {
+        Ok(found) => found,
         Err(why @ (Error::NotListed(_) | Error::NoRsdp)) => {
             log!("ACPI: {why}: one CPU");
             return Madt::default();
@@ -20,7 +21,7 @@ pub(crate) fn detect(handoff: &Handoff) -> Madt {
             return Madt::default();
         }
     };
-    match acpi::parse_madt(table) {
+    match acpi::parse_madt(table, says_capable) {
         Ok(madt) => {
             if madt.dropped > 0 {
                 warn!("ACPI: MADT: {} CPUs too many, not used", madt.dropped);

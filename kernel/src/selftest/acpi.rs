@@ -181,6 +181,21 @@ ktest! { suite = acpi;
         }
     }
 
+    /// A damaged table is passed over for another of its name, before it or behind it.
+    fn another_table_will_do() {
+        for (damaged, left) in [(OTHER, SRAT_BYTES), (SRAT, 36)] {
+            let mut firmware = Firmware::new()?;
+            firmware.put(OTHER, b"SRAT");
+            firmware.seal();
+            firmware.bytes[damaged + 20] ^= 1;
+            check_eq!(firmware.find_all(), Ok(left), "the table at {damaged} is damaged");
+        }
+        expect_error("SRAT is damaged", false, |f| {
+            f.put(OTHER, b"SRAT");
+            f.bytes[SRAT + 20] ^= 1;
+        })?;
+    }
+
     /// A byte changed in any table, or a length that cannot be.
     fn damage_is_named() {
         // Its revision becomes 2, whose length is missing; then a byte of an address.

@@ -32,10 +32,10 @@ fn memory_entry() -> [u8; 40] {
 }
 
 /// A MADT of these bytes behind its header, which the parser does not look at.
-fn madt_of(entries: &[u8]) -> Result<Madt, impl core::fmt::Display> {
+fn madt_of(entries: &[u8], says_capable: bool) -> Result<Madt, impl core::fmt::Display> {
     let mut table = Vec::from([0; 44]);
     table.extend_from_slice(entries);
-    parse_madt(&table)
+    parse_madt(&table, says_capable)
 }
 
 /// The line that a ramdisk file makes.
@@ -129,7 +129,7 @@ ktest! { suite = firmware;
             &[0, 8, 5, 9, 1, 0, 0, 0],
             &[0, 8, 6, 9, 0, 0, 0, 0],
         ];
-        match madt_of(&entries.concat()) {
+        match madt_of(&entries.concat(), false) {
             Ok(madt) => {
                 let cpus: Vec<_> = madt.cpus.iter().map(|cpu| (cpu.apic_id, cpu.enabled)).collect();
                 let expected = [(4, true), (6, false), (0x107, true), (8, true), (9, true)];
@@ -143,9 +143,30 @@ ktest! { suite = firmware;
             let [low, high] = n.to_le_bytes();
             [9, 16, 0, 0, low, high, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0]
         }).collect();
-        match madt_of(&many) {
+        match madt_of(&many, true) {
             Ok(madt) => check_eq!((madt.cpus.len(), madt.dropped), (512, 88)),
             Err(damage) => ktest::fail!("{damage}"),
+        }
+    }
+
+    /// Since ACPI 6.3 a disabled CPU may come one day only if the table says so; before, always.
+    fn madt_places() {
+        let entries = [
+            [0, 8, 0, 1, 1, 0, 0, 0].as_slice(),
+            &[0, 8, 1, 2, 0, 0, 0, 0],
+            &[0, 8, 2, 3, 2, 0, 0, 0],
+            &[9, 16, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[9, 16, 0, 0, 5, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0],
+        ];
+        for (says_capable, expected) in [(true, [1, 3, 5].as_slice()), (false, &[1, 2, 3, 4, 5])] {
+            match madt_of(&entries.concat(), says_capable) {
+                Ok(madt) => {
+                    let ids: Vec<_> = madt.cpus.iter().map(|cpu| cpu.apic_id).collect();
+                    check_eq!(ids.as_slice(), expected);
+                    check_eq!(madt.cpus.iter().filter(|cpu| cpu.enabled).count(), 1);
+                }
+                Err(damage) => ktest::fail!("{damage}"),
+            }
         }
     }
 
@@ -155,16 +176,16 @@ ktest! { suite = firmware;
             for wrong in (0..length).chain([length + 1, 255]) {
                 let mut entry = alloc::vec![0; usize::from(length)];
                 (entry[0], entry[1]) = (kind, wrong);
-                check!(madt_of(&entry).is_err(), "length {wrong} is taken for type {kind}");
+                check!(madt_of(&entry, true).is_err(), "length {wrong} is taken for type {kind}");
             }
             for cut in 1..length {
                 let mut entry = alloc::vec![0; usize::from(length)];
                 (entry[0], entry[1]) = (kind, length);
                 entry.truncate(usize::from(cut));
-                check!(madt_of(&entry).is_err(), "{cut} bytes are taken for type {kind}");
+                check!(madt_of(&entry, true).is_err(), "{cut} bytes are taken for type {kind}");
             }
         }
-        check!(madt_of(&[]).is_ok_and(|madt| madt.cpus.is_empty()));
+        check!(madt_of(&[], true).is_ok_and(|madt| madt.cpus.is_empty()));
     }
 
     /// fw_cfg directory entries are found by their whole name.

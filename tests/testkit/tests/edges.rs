@@ -407,6 +407,49 @@ fn exhausted_nodes_are_passed_over() {
     world.check();
 }
 
+/// When a node has nothing left, frames and pooled folios come from the nearest that has, and of
+/// equally near ones from those above it first.
+#[test]
+fn the_nearest_node_is_next() {
+    let world = (0..5_u8).fold(World::builder(), |builder, node| {
+        let start = u64::from(node) * 128;
+        builder.ram(node, start, start + 128)
+    });
+    let world = world.boot();
+    let (m, mm) = (&world.m, &world.mm);
+    let own = NodeId::of(1);
+    for (node, distance) in [(0, 15), (2, 31), (4, 12), (3, 15)] {
+        mm.nodes.set_distance(own, NodeId::of(node), distance);
+    }
+    let nearest = [1, 4, 3, 0, 2].map(NodeId::of);
+    // Another node still has the usual distances.
+    let usual = [1, 2, 3, 4, 0].map(|n| mm.nodes.distance(NodeId::of(4), NodeId::of(n)));
+    assert_eq!(usual, [20, 20, 20, 10, 20]);
+
+    let h = mm.hugetlb.hstate(Order::PMD).expect("2 MiB");
+    assert_eq!(mm.hugetlb.grow(m, mm.backing(), h, None, 5), 5);
+    m.set_node(0, own);
+    let heads: Vec<_> = std::iter::from_fn(|| h.take_near(m, &mm.nodes)).collect();
+    let from: Vec<_> = heads.iter().map(|head| head.node(m)).collect();
+    assert_eq!(from, nearest);
+    heads.into_iter().for_each(|head| h.put(m, head));
+    assert_eq!(mm.hugetlb.shrink(m, mm.backing(), h, None, 5), 5);
+
+    let four_mib = Order::of(10);
+    let block = || mm.nodes.alloc(m, four_mib, Placement::Prefer(own));
+    let blocks: Vec<_> = std::iter::from_fn(block).collect();
+    let mut from: Vec<_> = blocks
+        .iter()
+        .map(|block| world.memmap().page(*block).node(m))
+        .collect();
+    from.dedup();
+    assert_eq!(from, nearest);
+    blocks
+        .into_iter()
+        .for_each(|block| mm.nodes.free(m, block, four_mib));
+    world.check();
+}
+
 /// Whoever lets go last, the pool has the folio back; a wrong address unmaps nothing.
 #[test]
 fn last_reference_is_the_mapping() {

@@ -123,7 +123,9 @@ impl Hstate {
     #[doc(alias = "dequeue_hugetlb_folio_nodemask")]
     pub fn take_near<M: Machine>(&self, m: &M, nodes: &Nodes) -> Option<Page> {
         let mut pools = self.pools.lock(m);
-        nodes_near(nodes, Placement::local(m)).find_map(|node| pools.take(m, node))
+        nodes
+            .near(Placement::local(m))
+            .find_map(|node| pools.take(m, node))
     }
 
     /// Drops a reference; the last one puts the folio back into its pool. A surplus
@@ -157,13 +159,4 @@ impl Hstate {
         }
         last
     }
-}
-
-/// The node of `placement`, then, if they may, those after it and those before it.
-pub(super) fn nodes_near(nodes: &Nodes, placement: Placement) -> impl Iterator<Item = NodeId> {
-    let own = placement.node();
-    let others = matches!(placement, Placement::Prefer(_));
-    let after = nodes.online().filter(move |node| others && *node > own);
-    let before = nodes.online().filter(move |node| others && *node < own);
-    core::iter::once(own).chain(after).chain(before)
 }

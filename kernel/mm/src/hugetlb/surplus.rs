@@ -7,7 +7,6 @@
 
 use super::counters::{Kind, Pools};
 use super::fresh::{BATCH, Doomed};
-use super::hstate::nodes_near;
 use super::poison::has_hwpoisoned;
 use super::turns::Turns;
 use super::{Backing, Hstate, HugeTlb};
@@ -180,7 +179,7 @@ impl HugeTlb {
         placement: Placement,
     ) -> Option<Page> {
         let mut pools = h.pools.lock(m);
-        let mut nodes = nodes_near(backing.nodes, placement);
+        let mut nodes = backing.nodes.near(placement);
         if let Some(head) = nodes.find_map(|node| pools.take(m, node)) {
             return Some(head);
         }
@@ -209,7 +208,7 @@ impl HugeTlb {
         placement: Placement,
     ) -> Option<Page> {
         let mut pools = h.pools.lock(m);
-        let mut nodes = nodes_near(backing.nodes, placement);
+        let mut nodes = backing.nodes.near(placement);
         nodes.find_map(|node| pools.take_reserved(m, node))
     }
 }

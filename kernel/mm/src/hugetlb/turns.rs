@@ -3,7 +3,6 @@
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use super::Backing;
-use super::hstate::nodes_near;
 use crate::addr::{MAX_NODES, NodeId};
 use crate::frames::Placement;
 
@@ -43,11 +42,14 @@ impl<'a> Turns<'a> {
         turns
     }
 
-    /// The node of `placement` as long as it has something, then, if they may, those
-    /// after it and those before it.
+    /// The node of `placement` as long as it has something, then, if they may, the others, the
+    /// nearest first.
     pub(super) fn near(backing: Backing<'_>, placement: Placement) -> Self {
         let mut turns = Self::empty(None);
-        nodes_near(backing.nodes, placement).for_each(|node| turns.add(node));
+        backing
+            .nodes
+            .near(placement)
+            .for_each(|node| turns.add(node));
         turns
     }
 

@@ -5,14 +5,17 @@
 //! a whole or not at all: half of a wrong table would put memory on wrong nodes.
 
 mod fake;
+mod slit;
 mod srat;
 
 use core::fmt;
 
 use arrayvec::ArrayVec;
 pub use fake::{FAKE_BIG_GRANULE, FAKE_GRANULE};
+pub use slit::{BadDistance, LOCAL_DISTANCE, REMOTE_DISTANCE, Slit};
 pub use srat::{
-    COVER_SLACK, CpuAffinity, Damage, MAX_CPU_ENTRIES, MAX_MEMORY_ENTRIES, MemoryAffinity, Srat,
+    COVER_SLACK, CpuAffinity, Damage, MAX_CPU_ENTRIES, MAX_DOMAINS, MAX_MEMORY_ENTRIES,
+    MemoryAffinity, Srat,
 };
 
 use crate::addr::{MAX_NODES, NodeId, PAGE_SHIFT, PAGE_SIZE, Pfn, PfnRange};
@@ -68,7 +71,7 @@ pub struct Topology {
     starts: ArrayVec<Start, MAX_MEMORY_ENTRIES>,
     /// By node, if the source is an SRAT.
     domains: ArrayVec<u32, MAX_NODES>,
-    /// APIC id and node, sorted.
+    /// APIC id and node as the SRAT has them, sorted.
     cpus: ArrayVec<(u32, NodeId), MAX_CPU_ENTRIES>,
 }
 
@@ -152,8 +155,24 @@ impl Topology {
         self.online |= 1 << node.get();
     }
 
-    /// The node of the `cpu`th CPU, whose APIC id is `apic_id`. Without an SRAT,
-    /// CPUs take turns over the nodes, and so do those that the SRAT does not list.
+    /// Brings the nodes of the CPUs `apic_ids` online, those that the firmware says can run. An
+    /// SRAT may list others, whose nodes need not be there.
+    #[doc(alias = "init_cpu_to_node")]
+    pub fn add_cpus(&mut self, apic_ids: impl IntoIterator<Item = u32>) {
+        for apic_id in apic_ids {
+            if let Ok(at) = self.position_of_cpu(apic_id) {
+                self.set_online(self.cpus[at].1);
+            }
+        }
+    }
+
+    /// Where `apic_id` stands among the CPUs of the SRAT, or where it would.
+    fn position_of_cpu(&self, apic_id: u32) -> Result<usize, usize> {
+        self.cpus.binary_search_by_key(&apic_id, |(id, _)| *id)
+    }
+
+    /// The node of the `cpu`th CPU, whose APIC id is `apic_id`. Without an SRAT, CPUs take turns
+    /// over the nodes, and so do those that the SRAT does not list, or on a node that is not there.
     #[must_use]
     #[doc(alias = "__apicid_to_node")]
     #[doc(alias = "numa_init_array")]
@@ -166,9 +185,11 @@ impl Topology {
             Source::OneNode => NodeId::ZERO,
             Source::Fake => in_turn(),
             Source::Srat => self
-                .cpus
-                .binary_search_by_key(&apic_id, |(id, _)| *id)
-                .map_or_else(|_| in_turn(), |at| self.cpus[at].1),
+                .position_of_cpu(apic_id)
+                .map(|at| self.cpus[at].1)
+                .ok()
+                .filter(|node| self.online >> node.get() & 1 == 1)
+                .unwrap_or_else(in_turn),
         }
     }
 

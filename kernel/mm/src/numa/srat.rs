@@ -15,6 +15,10 @@ pub const MAX_MEMORY_ENTRIES: usize = 256;
 /// CPU entries an [`Srat`] has room for.
 pub const MAX_CPU_ENTRIES: usize = 512;
 
+/// Numbers of domains end below it. Linux has as many as nodes, and Debian's 1024 of those.
+#[doc(alias = "MAX_PXM_DOMAINS")]
+pub const MAX_DOMAINS: u32 = 1024;
+
 /// RAM that may be in no domain without the table being wrong, in bytes.
 #[doc(alias = "numa_meminfo_cover_memory")]
 pub const COVER_SLACK: u64 = 1 << 20;
@@ -85,8 +89,8 @@ pub enum Damage {
     TooLong(MemoryAffinity),
     /// The same memory in two domains.
     Overlap(MemoryAffinity, MemoryAffinity),
-    /// The same CPU in two domains.
-    CpuTwice(CpuAffinity, CpuAffinity),
+    /// A domain whose number is [`MAX_DOMAINS`] or more.
+    DomainTooLarge(u32),
     /// A domain beyond the first [`MAX_NODES`].
     TooManyDomains(u32),
     /// No enabled entry has any RAM in it.
@@ -109,11 +113,9 @@ impl fmt::Display for Damage {
                 entry.length, entry.start, entry.domain
             ),
             Self::Overlap(a, b) => write!(f, "{a} overlaps with {b}"),
-            Self::CpuTwice(a, b) => write!(
-                f,
-                "APIC {:#x} is in both PXM {} and PXM {}",
-                a.apic_id, a.domain, b.domain
-            ),
+            Self::DomainTooLarge(domain) => {
+                write!(f, "PXM {domain} is not below {MAX_DOMAINS}")
+            }
             Self::TooManyDomains(domain) => {
                 write!(f, "PXM {domain} is one too many, there can be {MAX_NODES}")
             }
@@ -196,18 +198,6 @@ impl Srat {
         }
         Ok(sorted)
     }
-
-    /// The CPU entries in order of APIC id, each once.
-    fn sorted_cpus(&self) -> Result<ArrayVec<CpuAffinity, MAX_CPU_ENTRIES>, Damage> {
-        let mut sorted = self.cpus.clone();
-        sorted.sort_unstable_by_key(|cpu| (cpu.apic_id, cpu.domain));
-        for pair in sorted.windows(2) {
-            if pair[0].apic_id == pair[1].apic_id && pair[0].domain != pair[1].domain {
-                return Err(Damage::CpuTwice(pair[0], pair[1]));
-            }
-        }
-        Ok(sorted)
-    }
 }
 
 /// The frames of an entry. Both ends are rounded down, so that two entries that
@@ -222,8 +212,10 @@ const fn frames(entry: &MemoryAffinity) -> PfnRange {
 impl Topology {
     /// The nodes of `srat`, numbered as Linux does it: a domain gets the next number when it is
     /// first named, by CPU entries in the order of the table, then by memory entries, whether
-    /// there is RAM or not (`acpi_numa_init`, `acpi_map_pxm_to_node`). A node is there if it has RAM
-    /// or a CPU. Up to [`COVER_SLACK`] of RAM that no entry covers goes to the node below it.
+    /// there is RAM or not (`acpi_numa_init`, `acpi_map_pxm_to_node`). Of several entries for one
+    /// CPU the last counts. A node is there if it has RAM; those of CPUs come with
+    /// [`Topology::add_cpus`]. Up to [`COVER_SLACK`] of RAM that no entry covers goes to the node
+    /// below it.
     ///
     /// # Errors
     /// The first [`Damage`] found.
@@ -236,7 +228,10 @@ impl Topology {
         let mut topology = Self::empty(Source::Srat);
         for cpu in &srat.cpus {
             let node = topology.node_of_domain(cpu.domain)?;
-            topology.set_online(node);
+            match topology.position_of_cpu(cpu.apic_id) {
+                Ok(at) => topology.cpus[at].1 = node,
+                Err(at) => topology.cpus.insert(at, (cpu.apic_id, node)),
+            }
         }
         for entry in &srat.memory {
             topology.node_of_domain(entry.domain)?;
@@ -254,16 +249,15 @@ impl Topology {
             return Err(Damage::NoMemory);
         }
         check_cover(&entries, map)?;
-        for cpu in srat.sorted_cpus()? {
-            let node = topology.node_of_domain(cpu.domain)?;
-            topology.cpus.push((cpu.apic_id, node));
-        }
         topology.possible = topology.domains.len();
         Ok(topology)
     }
 
     #[doc(alias = "acpi_map_pxm_to_node")]
     fn node_of_domain(&mut self, domain: u32) -> Result<NodeId, Damage> {
+        if domain >= MAX_DOMAINS {
+            return Err(Damage::DomainTooLarge(domain));
+        }
         let at = match self.domains.iter().position(|known| *known == domain) {
             Some(at) => at,
             None => {

@@ -9,6 +9,7 @@
 
 mod entries;
 mod madt;
+mod slit;
 mod srat;
 
 use core::fmt;
@@ -20,6 +21,7 @@ use acpi::sdt::{SdtHeader, Signature};
 pub(crate) use entries::Damage;
 use entries::entries;
 pub(crate) use madt::{Madt, parse as parse_madt};
+pub(crate) use slit::parse as parse_slit;
 pub(crate) use srat::parse as parse_srat;
 
 use crate::arch::x86_64::layout;
@@ -126,12 +128,29 @@ impl<'a> Tables<'a> {
         self.find("SRAT", Signature::SRAT)
     }
 
+    /// The table of distances, header included.
+    ///
+    /// # Errors
+    /// [`Error::NotListed`] if there is none, or what is wrong with it.
+    pub(crate) fn slit(&self) -> Result<&'static [u8], Error> {
+        self.find("SLIT", Signature::SLIT)
+    }
+
     /// The table of CPUs, header included.
     ///
     /// # Errors
     /// [`Error::NotListed`] if there is none, or what is wrong with it.
     pub(crate) fn madt(&self) -> Result<&'static [u8], Error> {
         self.find("MADT", Signature::MADT)
+    }
+
+    /// Whether the MADT says of each disabled CPU that it may come one day: since ACPI 6.3, and
+    /// the FADT has the version.
+    #[doc(alias = "acpi_support_online_capable")]
+    pub(crate) fn says_online_capable(&self) -> bool {
+        let minor_at = 131;
+        self.find("FADT", Signature::FADT)
+            .is_ok_and(|fadt| (fadt[8], fadt.get(minor_at).map_or(0, |minor| minor & 15)) >= (6, 3))
     }
 
     fn find(&self, what: &'static str, signature: Signature) -> Result<&'static [u8], Error> {
@@ -144,16 +163,26 @@ impl<'a> Tables<'a> {
                 address[..entry.len()].copy_from_slice(entry);
                 u64::from_le_bytes(address)
             });
+        let mut damaged = None;
         for at in addresses {
             // An entry that leads nowhere is some other table's problem.
             let Ok(head) = bytes(self.readable, what, at, size_of::<SdtHeader>()) else {
                 continue;
             };
             if head.starts_with(signature.as_str().as_bytes()) {
-                return table(self.readable, at, what, signature);
+                match table(self.readable, at, what, signature) {
+                    Ok(table) => {
+                        if let Some(why) = damaged {
+                            warn!("ACPI: {why}: another one is used");
+                        }
+                        return Ok(table);
+                    }
+                    // The firmware may list one more. If it does not, this is what is wrong.
+                    Err(why) => damaged = damaged.or(Some(why)),
+                }
             }
         }
-        Err(Error::NotListed(what))
+        Err(damaged.unwrap_or(Error::NotListed(what)))
     }
 }
 

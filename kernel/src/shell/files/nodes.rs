@@ -71,6 +71,15 @@ pub(super) fn add_to(files: &mut Files<'static>) {
             .collect();
         Ok(writeln!(out, "{}", ranges(own.into_iter()))?)
     });
+    // To the nodes that are there, node 0 first. As on Linux a blank is before all but that one.
+    files.read_only("/sys/devices/system/node/node{node}/distance", |at, out| {
+        let node = node_at(at[0]);
+        for other in MM.nodes.online() {
+            let between = if other == NodeId::ZERO { "" } else { " " };
+            write!(out, "{between}{}", MM.nodes.distance(node, other))?;
+        }
+        Ok(writeln!(out)?)
+    });
     // As `/proc/meminfo`, with the node in front. Huge pages are of the default size.
     files.read_only("/sys/devices/system/node/node{node}/meminfo", |at, out| {
         let node = node_at(at[0]);
