@@ -41,7 +41,10 @@ fn order_9_where_sizes_never_change() {
         multi_hit: Some(false),
         ..honest(9, false)
     };
-    println!("{}", explore("order_9_where_sizes_never_change", &story, 400));
+    println!(
+        "{}",
+        explore("order_9_where_sizes_never_change", &story, 400)
+    );
 }
 
 /// A whole slot: its table comes and goes while others walk through it.
