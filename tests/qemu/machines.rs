@@ -370,6 +370,23 @@ fn extremes() -> Vec<Setup> {
     setup.must_say = &["vmemmap: base=", "HugeTLB: registered 2.00 MiB page size"];
     setups.push(setup);
 
+    // AMD's family 10h, where no page of the memmap may change its size.
+    let name = "bios_2cpus_2nodes_phenom";
+    let mut setup = Setup::new(name, Firmware::Bios, Size::mib(1024));
+    (setup.cpu, setup.smp, setup.nodes) = ("phenom", 2, 2);
+    setup.must_run = &[
+        "vmemmap:is_mapped_by_leaves",
+        "hvo:batch_is_one_flush",
+        "hvo_orders:order_14",
+        "layouts:failures_change_nothing",
+        "smp_readers:blocks_of_2m",
+    ];
+    setup.must_say = &[
+        "vmemmap: mapped by 4 KiB pages, since this processor has AMD's erratum 383",
+        "SKIP the size of a page may not change in use on this processor (A-8)",
+    ];
+    setups.push(setup);
+
     for firmware in [Firmware::Bios, Firmware::Uefi] {
         let name = format!("{}_1node_128M", firmware.name());
         setups.push(Setup::new(name, firmware, Size::mib(128)));

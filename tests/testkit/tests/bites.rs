@@ -166,9 +166,18 @@ fn blind() -> World {
     World::builder().ram(0, 0, 512).blind().boot()
 }
 
+/// Sizes of pages never change: the memmap is mapped by 4 KiB pages from boot on.
+fn one_size() -> World {
+    World::builder().ram(0, 0, 512).multi_hit(false).boot()
+}
+
+/// Machines, and whether the memmap is mapped by 4 KiB pages before the story.
+const MACHINES: [(fn() -> World, bool); 3] =
+    [(two_cpus, false), (two_cpus, true), (one_size, false)];
+
 /// Counts what the honest story does: rounds, flush instructions of CPU 1, copies.
-fn count(split: bool) -> (u64, u64, u64) {
-    let mut story = Story::begin(two_cpus(), split);
+fn count(w: World, split: bool) -> (u64, u64, u64) {
+    let mut story = Story::begin(w, split);
     story.w.m.record_events(true);
     story.tell();
     let events = story.w.m.take_events();
@@ -193,11 +202,11 @@ fn count(split: bool) -> (u64, u64, u64) {
 
 #[test]
 fn the_honest_story_passes() {
-    for split in [false, true] {
-        assert_eq!(with(Sabotage::None, two_cpus(), split), None);
+    for (world, split) in MACHINES {
+        assert_eq!(with(Sabotage::None, world(), split), None);
         assert_eq!(with(Sabotage::None, blind(), split), None);
         assert_eq!(
-            count(split),
+            count(world(), split),
             (2, 16, 2),
             "one flush and one copy each to fold and unfold"
         );
@@ -206,10 +215,10 @@ fn the_honest_story_passes() {
 
 #[test]
 fn removing_one_flush_is_noticed() {
-    for split in [false, true] {
-        for nth in 1..=count(split).0 {
+    for (world, split) in MACHINES {
+        for nth in 1..=count(world(), split).0 {
             let sabotage = Sabotage::DropRound { nth };
-            let told = with(sabotage, two_cpus(), split);
+            let told = with(sabotage, world(), split);
             assert!(told.is_some(), "{sabotage:?}, split {split}");
             let told = with(sabotage, blind(), split);
             assert!(told.is_some(), "{sabotage:?}, split {split}, blind");
@@ -220,11 +229,15 @@ fn removing_one_flush_is_noticed() {
 #[test]
 fn removing_one_flush_instruction_is_noticed() {
     // While one 2 MiB translation covers the block, any flush in it drops it, so
-    // only from the second fold on every instruction is needed.
+    // only from the second fold on every instruction is needed, or where there never is one.
     for cpu in 0..2 {
-        for nth in 1..=count(true).1 {
+        for nth in 1..=count(two_cpus(), true).1 {
             let sabotage = Sabotage::DropFlush { cpu, nth };
             assert!(with(sabotage, two_cpus(), true).is_some(), "{sabotage:?}");
+            assert!(
+                with(sabotage, one_size(), false).is_some(),
+                "{sabotage:?}, one size"
+            );
             assert!(
                 with(sabotage, blind(), true).is_some(),
                 "{sabotage:?}, blind"
@@ -235,8 +248,8 @@ fn removing_one_flush_instruction_is_noticed() {
 
 #[test]
 fn flushing_this_cpu_only_is_noticed() {
-    for split in [false, true] {
-        let told = with(Sabotage::LocalRoundsOnly, two_cpus(), split).expect("noticed");
+    for (world, split) in MACHINES {
+        let told = with(Sabotage::LocalRoundsOnly, world(), split).expect("noticed");
         assert!(told.contains("CPU 1"), "{told}");
         assert!(with(Sabotage::LocalRoundsOnly, blind(), split).is_some());
     }
@@ -244,8 +257,8 @@ fn flushing_this_cpu_only_is_noticed() {
 
 #[test]
 fn freeing_before_the_flush_is_noticed() {
-    for split in [false, true] {
-        let told = with(Sabotage::FlushAfterFree, two_cpus(), split).expect("noticed");
+    for (world, split) in MACHINES {
+        let told = with(Sabotage::FlushAfterFree, world(), split).expect("noticed");
         assert!(told.contains("freed while CPU"), "{told}");
     }
 }
@@ -323,8 +336,8 @@ fn the_order_is_flush_then_free() {
 
 #[test]
 fn mapping_tails_writable_is_noticed() {
-    for split in [false, true] {
-        let told = with(Sabotage::WritableEntries, two_cpus(), split).expect("noticed");
+    for (world, split) in MACHINES {
+        let told = with(Sabotage::WritableEntries, world(), split).expect("noticed");
         assert!(told.contains("writes to a shared tail"), "{told}");
     }
     // By the audit alone, too.
@@ -339,10 +352,10 @@ fn mapping_tails_writable_is_noticed() {
 
 #[test]
 fn skipping_a_copy_is_noticed() {
-    for split in [false, true] {
-        for nth in 1..=count(split).2 {
+    for (world, split) in MACHINES {
+        for nth in 1..=count(world(), split).2 {
             let sabotage = Sabotage::SkipCopy { nth };
-            let told = with(sabotage, two_cpus(), split).expect("noticed");
+            let told = with(sabotage, world(), split).expect("noticed");
             assert!(!told.is_empty());
         }
     }

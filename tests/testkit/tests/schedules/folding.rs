@@ -15,6 +15,7 @@ const fn honest(order: u8, split: bool) -> UnderReaders {
     UnderReaders {
         order,
         split,
+        multi_hit: None,
         sabotage: Sabotage::None,
     }
 }
@@ -31,6 +32,19 @@ fn order_9_under_readers() {
     let name = "order_9_under_readers";
     println!("{}", explore(name, &honest(9, false), 400));
     println!("{}", explore(name, &honest(9, true), 400));
+}
+
+/// Where two sizes of one address are a machine check, readers on every CPU meet none.
+#[test]
+fn order_9_where_sizes_never_change() {
+    let story = UnderReaders {
+        multi_hit: Some(false),
+        ..honest(9, false)
+    };
+    println!(
+        "{}",
+        explore("order_9_where_sizes_never_change", &story, 400)
+    );
 }
 
 /// A whole slot: its table comes and goes while others walk through it.

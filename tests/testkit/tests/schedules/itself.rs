@@ -24,6 +24,7 @@ fn trace(plan: Plan) -> Vec<testkit::Event> {
     let story = UnderReaders {
         order: 7,
         split: false,
+        multi_hit: None,
         sabotage: Sabotage::None,
     };
     let s = story.begin(&mut fastrand::Rng::with_seed(1));

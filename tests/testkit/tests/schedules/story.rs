@@ -28,6 +28,9 @@ pub(crate) struct UnderReaders {
     pub(crate) order: u8,
     /// Whether a table maps the block's memmap from the start.
     pub(crate) split: bool,
+    /// `Some` if two sizes of one address in a TLB are a machine check: whether that is hidden
+    /// from the kernel.
+    pub(crate) multi_hit: Option<bool>,
     /// What the machine does wrong from the first step on.
     pub(crate) sabotage: Sabotage,
 }
@@ -63,7 +66,14 @@ impl Story for UnderReaders {
     }
 
     fn begin(&self, random: &mut fastrand::Rng) -> OneBlock {
-        let s = OneBlock::begin(small(self.cpus()), self.order);
+        let w = match self.multi_hit {
+            None => small(self.cpus()),
+            Some(hidden) => {
+                let builder = World::builder().ram(0, 0, 8).cpus(self.cpus());
+                builder.multi_hit(hidden).boot()
+            }
+        };
+        let s = OneBlock::begin(w, self.order);
         if self.split {
             s.fold_and_unfold(random);
         }
