@@ -7,6 +7,11 @@ run: setup
 # Packages for bare metal, and one that compiles the boot loader: cargo run builds them.
 NOT_HERE = --exclude imager --exclude kernel --exclude preloader
 
+# Kernels that are compiled once and run for long are compiled for speed (docs/adr/0022-loop.md).
+test: export CARGO_PROFILE_KERNEL_CHECKED_INCREMENTAL = false
+test: export CARGO_PROFILE_KERNEL_CHECKED_CODEGEN_UNITS = 16
+test: export CARGO_PROFILE_KERNEL_CHECKED_LTO = false
+
 # The QEMU matrix last: its totals end the log.
 test: setup check
 	cargo test --no-fail-fast --workspace $(NOT_HERE) --exclude tests

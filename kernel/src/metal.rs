@@ -31,6 +31,7 @@ pub(crate) struct Metal;
 
 /// Address of `at` in the direct map.
 #[doc(alias = "phys_to_virt")]
+#[inline]
 fn direct(at: PhysAddr) -> u64 {
     debug_assert!(at.as_u64() < layout::DIRECT_MAP_BYTES);
     layout::DIRECT_MAP + at.as_u64()
@@ -55,6 +56,7 @@ impl Machine for Metal {
         unsafe { access::compare_exchange64(direct(at), current, new) }
     }
 
+    #[inline]
     fn copy_frame(&self, to: Pfn, from: Pfn) {
         // SAFETY: as for `Metal`; what is written is `mm`'s (INV-5).
         unsafe { access::copy(direct(to.phys()), direct(from.phys()), PAGE_SIZE / 8) };
@@ -84,6 +86,7 @@ impl Machine for Metal {
         }
     }
 
+    #[inline]
     fn fill_words(&self, at: PhysAddr, value: u64, count: u64) {
         // SAFETY: as for `Metal`; what is written is `mm`'s (INV-5).
         unsafe { access::fill(direct(at), value, count) };
@@ -181,19 +184,23 @@ impl Machine for Metal {
         }
     }
 
+    #[inline]
     fn probe(&self, at: VirtAddr, how: Probe) -> Result<(), Fault> {
         // SAFETY: as for `Metal`; what is written is `mm`'s (INV-5).
         unsafe { access::probe(at, how) }
     }
 
+    #[inline]
     fn root(&self) -> Pfn {
         PhysAddr::new(Cr3::read_raw().0.start_address().as_u64()).pfn()
     }
 
+    #[inline]
     fn has_gbpages(&self) -> bool {
         cpu::features().gbpages
     }
 
+    #[inline]
     fn page_size_may_change(&self) -> bool {
         !cpu::features().tlb_multi_match
     }
@@ -204,6 +211,7 @@ impl Machine for Metal {
         tlb::flush(x86_64::VirtAddr::new(at.as_u64()));
     }
 
+    #[inline]
     fn flush_all_local(&self) {
         let irq = irq::save();
         percpu::count(&percpu::this().flushed_all);
@@ -211,54 +219,67 @@ impl Machine for Metal {
         irq::restore(irq);
     }
 
+    #[inline]
     fn reload_root_local(&self) {
         tlb::flush_all();
     }
 
+    #[inline]
     fn on_each_cpu(&self, work: &(dyn Fn() + Sync)) {
         smp::call::on_each_cpu(work);
     }
 
+    #[inline]
     fn run_on_each(&self, work: &(dyn Fn(usize) + Sync)) {
         smp::job::run_on_each(work);
     }
 
+    #[inline]
     fn touch_watchdog(&self) {
         smp::watchdog::touch();
     }
 
+    #[inline]
     fn wait_until(&self, what: &str, done: &mut dyn FnMut() -> bool) {
         smp::watchdog::wait_until(what, done);
     }
 
+    #[inline]
     fn cpus(&self) -> usize {
         smp::online()
     }
 
+    #[inline]
     fn node_of_cpu(&self, cpu: usize) -> NodeId {
         NodeId::new(percpu::area(cpu).node()).unwrap_or(NodeId::ZERO)
     }
 
+    #[inline]
     fn tlb_counts(&self, cpu: usize) -> TlbCounts {
         smp::tlb_counts(cpu)
     }
 
+    #[inline]
     fn held_locks(&self) -> &AtomicU32 {
         &percpu::this().held_locks
     }
 
+    #[inline]
     fn this_cpu(&self) -> usize {
         percpu::cpu()
     }
 
+    #[inline]
     fn this_node(&self) -> NodeId {
         NodeId::new(percpu::this().node()).unwrap_or(NodeId::ZERO)
     }
 
+    #[inline]
     fn irq_save(&self) -> IrqState {
         IrqState(irq::save())
     }
 
+    #[inline]
     fn irq_restore(&self, state: IrqState) {
         irq::restore(state.0);
     }
@@ -268,6 +289,7 @@ impl Machine for Metal {
         fault::attributes(point).should_fail()
     }
 
+    #[inline]
     fn fail_nth(&self, point: FailPoint, nth: Option<u64>) {
         fault::attributes(point).fail_nth(nth);
     }
@@ -284,6 +306,7 @@ impl Machine for Metal {
         irq::restore(irq);
     }
 
+    #[inline]
     fn log(&self, level: Level, line: fmt::Arguments<'_>) {
         let level = match level {
             Level::Warn => console::Level::Warn,

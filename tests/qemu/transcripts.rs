@@ -160,13 +160,10 @@ fn shape(line: &str) -> String {
                     shape.push('~');
                 }
             }
-            // Numbers are padded on the left: how long they are is no matter.
-            '0'..='9' | 'a'..='f' if shape.ends_with("0x") || shape.ends_with("0x9") => {
-                if !shape.ends_with('9') {
-                    shape.push('9');
-                }
-            }
+            // How long a number is, is no matter.
+            '0'..='9' | 'a'..='f' if shape.ends_with("9x") => {}
             '0'..='9' if shape.ends_with('9') => {}
+            // They are padded on the left.
             '0'..='9' => {
                 while shape.ends_with("  ") {
                     shape.pop();

@@ -69,6 +69,7 @@ impl PhysAddr {
 }
 
 impl fmt::Debug for PhysAddr {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "phys {:#x}", self.0)
     }
@@ -164,6 +165,7 @@ impl Pfn {
 }
 
 impl fmt::Debug for Pfn {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "pfn {:#x}", self.0)
     }
@@ -231,6 +233,7 @@ impl PfnRange {
     }
 
     /// The frames one by one.
+    #[inline]
     pub fn iter(self) -> impl DoubleEndedIterator<Item = Pfn> + Clone {
         let Range { start, end } = self.start.0..self.end.0;
         (start..end).map(Pfn)
@@ -260,6 +263,7 @@ impl PfnRange {
 }
 
 impl fmt::Debug for PfnRange {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "pfn {:#x}..{:#x}", self.start.0, self.end.0)
     }
@@ -356,6 +360,7 @@ impl VirtAddr {
 }
 
 impl fmt::Debug for VirtAddr {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "virt {:#018x}", self.0)
     }
@@ -404,6 +409,7 @@ impl VirtRange {
 }
 
 impl fmt::Debug for VirtRange {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "virt {:#018x}..{:#018x}", self.start.0, self.end.0)
     }
@@ -513,18 +519,21 @@ impl Order {
     }
 
     /// `first` to `last`, both included.
+    #[inline]
     pub fn range_inclusive(first: Self, last: Self) -> impl DoubleEndedIterator<Item = Self> {
         (first.0..=last.0).map(Self)
     }
 }
 
 impl fmt::Debug for Order {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "order {}", self.0)
     }
 }
 
 impl fmt::Display for Order {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
     }
@@ -580,12 +589,14 @@ impl NodeId {
 }
 
 impl fmt::Debug for NodeId {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "node {}", self.0)
     }
 }
 
 impl fmt::Display for NodeId {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
     }

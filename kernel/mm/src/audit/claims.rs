@@ -39,6 +39,7 @@ pub(super) struct Claims<'a> {
 
 impl Claims<'_> {
     /// Whether `pfn` is below the end of RAM.
+    #[inline]
     pub(super) fn covers(&self, pfn: Pfn) -> bool {
         pfn < self.end
     }
@@ -87,12 +88,14 @@ pub(super) struct Rows<'a> {
 }
 
 impl Rows<'_> {
+    #[inline]
     fn index(node: NodeId, order: Order) -> Option<usize> {
         let order = order.index().checked_sub(usize::from(MIN_FOLDED))?;
         Some((node.index() * ORDERS + order) * ROW)
     }
 
     /// Notes a shared tail page; `false` if the order has none or had one.
+    #[inline]
     pub(super) fn set_tail(&mut self, node: NodeId, order: Order, frame: Pfn) -> bool {
         let Some(index) = Self::index(node, order).filter(|index| self.rows[*index] == 0) else {
             return false;
@@ -102,6 +105,7 @@ impl Rows<'_> {
     }
 
     /// The shared tail page of `order` on `node`.
+    #[inline]
     pub(super) fn tail(&self, node: NodeId, order: Order) -> Option<Pfn> {
         self.rows[Self::index(node, order)?]
             .checked_sub(1)
@@ -109,6 +113,7 @@ impl Rows<'_> {
     }
 
     /// Whether `frame` is one of them.
+    #[inline]
     pub(super) fn is_tail(&self, frame: Pfn) -> bool {
         self.rows
             .iter()
@@ -117,6 +122,7 @@ impl Rows<'_> {
     }
 
     /// Counts an entry for the shared tail page of `order` on `node`.
+    #[inline]
     pub(super) fn count(&mut self, node: NodeId, order: Order) {
         if let Some(index) = Self::index(node, order) {
             self.rows[index + 1] += 1;
@@ -124,11 +130,13 @@ impl Rows<'_> {
     }
 
     /// Entries counted.
+    #[inline]
     pub(super) fn entries(&self, node: NodeId, order: Order) -> u64 {
         Self::index(node, order).map_or(0, |index| self.rows[index + 1])
     }
 
     /// Notes the shared table of `order` on `node`, which have a shared tail page.
+    #[inline]
     pub(super) fn set_table(&mut self, node: NodeId, order: Order, frame: Pfn) {
         if let Some(index) = Self::index(node, order) {
             self.rows[index + 2] = frame.as_u64() + 1;
@@ -136,6 +144,7 @@ impl Rows<'_> {
     }
 
     /// The shared table of `order` on `node`.
+    #[inline]
     pub(super) fn table(&self, node: NodeId, order: Order) -> Option<Pfn> {
         self.rows[Self::index(node, order)? + 2]
             .checked_sub(1)
@@ -143,6 +152,7 @@ impl Rows<'_> {
     }
 
     /// Whether `frame` is a shared table.
+    #[inline]
     pub(super) fn is_table(&self, frame: Pfn) -> bool {
         let mut tables = self.rows.iter().skip(2).step_by(ROW);
         tables.any(|row| *row == frame.as_u64() + 1)
@@ -160,6 +170,7 @@ impl Rows<'_> {
     }
 
     /// Entries counted for the shared table of `order` on `node`.
+    #[inline]
     pub(super) fn slots(&self, node: NodeId, order: Order) -> u64 {
         Self::index(node, order).map_or(0, |index| self.rows[index + 3])
     }

@@ -52,50 +52,61 @@ impl Entry {
 
     /// All of an entry for the shared tail page `frame`, but for the accessed bit: that one
     /// is the processor's.
+    #[inline]
     pub(super) const fn tail(frame: Pfn) -> u64 {
         frame.as_u64() << 12 | Self::TAIL | Self::G
     }
 
     /// All bits but the accessed one.
+    #[inline]
     pub(super) const fn but_accessed(self) -> u64 {
         self.0 & !Self::A
     }
 
+    #[inline]
     pub(super) const fn present(self) -> bool {
         self.0 & Self::P != 0
     }
 
+    #[inline]
     pub(super) const fn writable(self) -> bool {
         self.0 & Self::W != 0
     }
 
+    #[inline]
     pub(super) const fn user(self) -> bool {
         self.0 & Self::U != 0
     }
 
+    #[inline]
     pub(super) const fn executable(self) -> bool {
         self.0 & Self::XD == 0
     }
 
     /// Maps memory, if it stands at `level`.
+    #[inline]
     pub(super) const fn maps(self, level: u8) -> bool {
         self.present() && (level == 1 || self.0 & Self::PS != 0)
     }
 
+    #[inline]
     pub(super) const fn rights(self) -> u64 {
         self.0 & Self::RIGHTS
     }
 
+    #[inline]
     pub(super) const fn rights_and_dirty(self) -> u64 {
         self.0 & (Self::RIGHTS | Self::D)
     }
 
+    #[inline]
     pub(super) const fn frame(self) -> Pfn {
         Pfn::new((self.0 >> 12) & 0xff_ffff_ffff)
     }
 }
 
 /// Bytes behind an entry of `level`, 1 to 4.
+#[inline]
 pub(super) const fn span(level: u8) -> u64 {
     0x1000 << (9 * (level - 1))
 }
@@ -121,6 +132,7 @@ pub(super) const fn tail_info(head: VirtAddr, order: Order) -> u64 {
 }
 
 /// The 64 bytes that every struct page in a shared tail page must be.
+#[inline]
 pub(super) const fn tail_record(node: NodeId, order: Order) -> [u64; 8] {
     let flags = (node.get() as u64) << 58;
     let info = tail_info(VirtAddr::new(0), order);
@@ -151,52 +163,63 @@ impl Record {
         }
     }
 
+    #[inline]
     pub(super) const fn reserved(&self) -> bool {
         self.flags & 0b0001 != 0
     }
 
     /// An allocated block starts here.
+    #[inline]
     pub(super) const fn allocated(&self) -> bool {
         self.index & ALLOCATED == ALLOCATED
     }
 
+    #[inline]
     pub(super) const fn head(&self) -> bool {
         self.flags & 0b0010 != 0
     }
 
+    #[inline]
     pub(super) const fn folded(&self) -> bool {
         self.flags & 0b0100 != 0
     }
 
     /// The frame is broken.
+    #[inline]
     pub(super) const fn poisoned(&self) -> bool {
         self.flags & 0b1000 != 0
     }
 
     /// A frame of the folio of which this is the head is broken.
+    #[inline]
     pub(super) const fn has_poisoned(&self) -> bool {
         self.flags & 0b1_0000 != 0
     }
 
+    #[inline]
     pub(super) const fn tail(&self) -> bool {
         self.info & 1 != 0
     }
 
+    #[inline]
     pub(super) const fn node(&self) -> NodeId {
         NodeId::of((self.flags >> 58) as u8)
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "the low half is wanted")]
+    #[inline]
     pub(super) const fn page_type(&self) -> u32 {
         self.counts as u32
     }
 
     /// The order in `private`, if it is one.
+    #[inline]
     pub(super) fn order(&self) -> Option<Order> {
         u8::try_from(self.private).ok().and_then(Order::new)
     }
 
     /// The order of the free block that starts here, if one does.
+    #[inline]
     pub(super) fn free_order(&self) -> Option<Order> {
         (self.page_type() == TYPE_FREE && !self.tail())
             .then(|| self.order())
@@ -212,24 +235,29 @@ pub(super) struct Reader<'a, M> {
 }
 
 impl<'a, M: Machine> Reader<'a, M> {
+    #[inline]
     pub(super) const fn new(machine: &'a M, base: VirtAddr) -> Self {
         Self { machine, base }
     }
 
+    #[inline]
     pub(super) fn root(&self) -> Pfn {
         self.machine.root()
     }
 
+    #[inline]
     pub(super) fn word(&self, at: PhysAddr) -> u64 {
         self.machine.read_phys(at)
     }
 
     /// Entry `index` of `table`.
+    #[inline]
     pub(super) fn entry(&self, table: Pfn, index: u64) -> Entry {
         Entry(self.word(table.phys().offset(index * 8)))
     }
 
     /// Address of the struct page of `pfn`.
+    #[inline]
     pub(super) fn address(&self, pfn: Pfn) -> VirtAddr {
         self.base.offset(pfn.as_u64() * RECORD_BYTES)
     }
@@ -269,6 +297,7 @@ impl<'a, M: Machine> Reader<'a, M> {
     }
 
     /// The struct page of `pfn`, if there is one.
+    #[inline]
     pub(super) fn record(&self, pfn: Pfn) -> Option<Record> {
         let frame = self.frame(self.address(pfn))?;
         Some(self.record_in(frame, pfn))
@@ -286,6 +315,7 @@ impl<'a, M: Machine> Reader<'a, M> {
     }
 
     /// Whether `pfn` lies in a free block.
+    #[inline]
     pub(super) fn is_free(&self, pfn: Pfn) -> bool {
         (0..=MAX_ORDER).filter_map(Order::new).any(|order| {
             let first = Pfn::new(pfn.as_u64() >> order.get() << order.get());

@@ -54,6 +54,7 @@ pub struct BadPage {
 }
 
 impl fmt::Display for BadPage {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { page, what, found } = self;
         write!(f, "Bad page state: {page:?}: {what}, found {found:#x}")

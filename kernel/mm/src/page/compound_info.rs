@@ -33,6 +33,7 @@ impl CompoundInfo {
         Self::of(VirtAddr::NULL, order)
     }
 
+    #[inline]
     fn of(head: VirtAddr, order: Order) -> Self {
         Self(Chosen::tail::<Shape>(&BlockInfo {
             head,

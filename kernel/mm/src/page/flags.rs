@@ -34,36 +34,42 @@ impl Flags {
 
     /// No bit, node 0.
     #[must_use]
+    #[inline]
     pub const fn empty() -> Self {
         Self(0)
     }
 
     /// All 64 bits.
     #[must_use]
+    #[inline]
     pub const fn raw(self) -> u64 {
         self.0
     }
 
     /// From all 64 bits.
     #[must_use]
+    #[inline]
     pub const fn from_raw(raw: u64) -> Self {
         Self(raw)
     }
 
     /// Whether every bit of `bits` is set.
     #[must_use]
+    #[inline]
     pub const fn contains(self, bits: Self) -> bool {
         self.0 & bits.0 == bits.0
     }
 
     /// With `bits` set too.
     #[must_use]
+    #[inline]
     pub const fn with(self, bits: Self) -> Self {
         Self(self.0 | bits.0)
     }
 
     /// With `bits` cleared.
     #[must_use]
+    #[inline]
     pub const fn without(self, bits: Self) -> Self {
         Self(self.0 & !bits.0)
     }
@@ -71,12 +77,14 @@ impl Flags {
     /// The node field.
     #[must_use]
     #[doc(alias = "NODES_SHIFT")]
+    #[inline]
     pub const fn node(self) -> NodeId {
         NodeId::of((self.0 >> Self::NODE_SHIFT) as u8)
     }
 
     /// With the node field replaced.
     #[must_use]
+    #[inline]
     pub const fn with_node(self, node: NodeId) -> Self {
         let below = self.0 & ((1 << Self::NODE_SHIFT) - 1);
         Self(below | ((node.get() as u64) << Self::NODE_SHIFT))
@@ -84,6 +92,7 @@ impl Flags {
 
     /// Only the single bits, without the node.
     #[must_use]
+    #[inline]
     pub const fn bits(self) -> u64 {
         self.0 & ((1 << Self::NODE_SHIFT) - 1)
     }
@@ -122,12 +131,14 @@ impl PageType {
 
     /// The four bytes.
     #[must_use]
+    #[inline]
     pub const fn raw(self) -> u32 {
         self.0
     }
 
     /// From the four bytes.
     #[must_use]
+    #[inline]
     pub const fn from_raw(raw: u32) -> Self {
         Self(raw)
     }

@@ -86,6 +86,7 @@ pub struct Page(VirtAddr);
 impl Page {
     /// From the address of a struct page in the vmemmap, as
     /// [`Memmap::page`] computes it or a link in a struct page holds it.
+    #[inline]
     pub(crate) const fn at(address: VirtAddr) -> Self {
         Self(address)
     }
@@ -280,11 +281,13 @@ impl Page {
     }
 
     /// All words, for checks.
+    #[inline]
     pub fn record<M: Machine>(self, m: &M) -> Record {
         core::array::from_fn(|word| m.load64(self.0.offset(word as u64 * 8)))
     }
 
     /// Overwrites all words. Only for a page that nobody else can find.
+    #[inline]
     pub fn set_record<M: Machine>(self, m: &M, record: &Record) {
         for (word, value) in (0u64..).zip(record) {
             m.store64(self.0.offset(word * 8), *value);
@@ -296,12 +299,14 @@ impl Page {
     ///
     /// # Panics
     /// If the exchange meets any other fault.
+    #[inline]
     pub(super) fn ref_count_cas<M: Machine>(self, m: &M, old: u32, new: u32) -> Result<u32, u32> {
         let at = self.ref_count_address();
         m.try_compare_exchange32(at, old, new)
             .unwrap_or_else(|fault| Err(count_behind(at, fault)))
     }
 
+    #[inline]
     pub(super) fn ref_count_add<M: Machine>(self, m: &M, delta: u32) -> u32 {
         m.fetch_add32(self.ref_count_address(), delta)
     }
@@ -323,6 +328,7 @@ fn count_behind(at: VirtAddr, fault: Fault) -> u32 {
 }
 
 impl fmt::Debug for Page {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "page {:#018x}", self.0.as_u64())
     }

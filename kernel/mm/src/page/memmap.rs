@@ -30,6 +30,7 @@ impl Memmap {
     /// A vmemmap whose struct page 0 is at `base`, a multiple of 2 MiB: sections
     /// are mapped by leaves of that size.
     #[must_use]
+    #[inline]
     pub const fn new(base: VirtAddr) -> Self {
         Self { base }
     }
@@ -72,6 +73,7 @@ impl Memmap {
 
     /// The struct pages of a block of `order` from `first` on, as addresses.
     #[must_use]
+    #[inline]
     pub const fn range(self, first: Pfn, order: Order) -> VirtRange {
         self.page(first)
             .address()
@@ -81,6 +83,7 @@ impl Memmap {
     /// The largest order whose folios' tails find their head in this build. An encoding
     /// that computes the way needs the base to be aligned; others do not.
     #[must_use]
+    #[inline]
     pub const fn max_folio_order(self) -> Option<Order> {
         if Chosen::COMPUTES {
             self.max_aligned_order()
