@@ -244,6 +244,36 @@ pub fn write_images(
     result
 }
 
+/// Builds a kernel and the images `stem` of it.
+///
+/// # Errors
+/// As [`kernel`] and [`write_images`]; [`Error::Usage`] for a
+/// command line of more than one line.
+pub fn build_images<'a>(
+    workspace: &Workspace,
+    build: impl Into<Build<'a>>,
+    command_line: Option<&str>,
+    framebuffer: Option<(u32, u32)>,
+    stem: &str,
+) -> Result<Images, Error> {
+    let mut contents = Contents {
+        framebuffer,
+        ..Contents::default()
+    };
+    if let Some(text) = command_line {
+        if text.contains(|c: char| c.is_control()) {
+            return Err(Error::Usage(
+                "the kernel command line must be one line without control characters".to_owned(),
+            ));
+        }
+        contents.ramdisk = ramdisk_text(text);
+    }
+    let kernel = kernel(workspace, build)?;
+    let images = Images::at(workspace, stem);
+    write_images(workspace, &kernel, &contents, &images)?;
+    Ok(images)
+}
+
 /// Where the kernel says which commit it is of, and how many bytes it has for it.
 const COMMIT_SECTION: &str = ".tailfold.commit";
 const COMMIT_BYTES: usize = 32;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::accel::{self, Accelerator};
-use crate::artifact::{self, Build, Contents, Firmware, Images, Profile};
+use crate::artifact::{self, Build, Firmware, Images, Profile};
 use crate::cli::{
     Accel, BenchOptions, Cli, Command, Emulator, ImageOptions, MachineOptions, RunOptions,
     SoakOptions, TestOptions,
@@ -220,7 +220,7 @@ fn test(options: &TestOptions) -> Result<(), Error> {
         // Nothing to read: the status is all there is, and is said to be.
         let status = verdict::finished(&ended)?;
         eprintln!("no serial port, no KTAP: judged by the exit status alone");
-        return passed(status);
+        return verdict::passed(status);
     }
     tested(options, &ended)
 }
@@ -325,7 +325,7 @@ fn bench(options: &BenchOptions) -> Result<(), Error> {
         return Ok(());
     }
     let started = Instant::now();
-    measured(
+    verdict::measured(
         &machine,
         &Options {
             limit: options.limit(Some(BENCH_LIMIT)),
@@ -337,16 +337,6 @@ fn bench(options: &BenchOptions) -> Result<(), Error> {
     )?;
     eprintln!("measured in {} s", started.elapsed().as_secs());
     Ok(())
-}
-
-/// Runs a machine whose kernel measures, to its good end.
-///
-/// # Errors
-/// As [`verdict::finished`]; [`Error::IncompletePlan`] if the kernel says that it failed.
-pub fn measured(machine: &Machine, options: &Options<'_>) -> Result<Ended, Error> {
-    let ended = qemu::run(&machine.arguments()?, options)?;
-    passed(verdict::finished(&ended)?)?;
-    Ok(ended)
 }
 
 fn soak(options: &SoakOptions) -> Result<(), Error> {
@@ -403,19 +393,9 @@ fn fresh_seed() -> u64 {
     })
 }
 
-/// For guests that write no plan.
-fn passed(status: std::process::ExitStatus) -> Result<(), Error> {
-    if status.code() == Some(verdict::PASS) {
-        return Ok(());
-    }
-    Err(Error::IncompletePlan {
-        problems: vec![format!("there is none, and the kernel ended with {status}")],
-    })
-}
-
 fn image(options: &ImageOptions) -> Result<(), Error> {
     let workspace = Workspace::find()?;
-    let images = write_images(
+    let images = artifact::build_images(
         &workspace,
         options.kernel.profile(),
         options.append.as_deref(),
@@ -426,36 +406,6 @@ fn image(options: &ImageOptions) -> Result<(), Error> {
         println!("{}: for {firmware}", path.display());
     }
     Ok(())
-}
-
-/// Builds a kernel, and images `stem` of it.
-///
-/// # Errors
-/// As [`artifact::kernel`] and [`artifact::write_images`]; [`Error::Usage`] for a
-/// command line of more than one line.
-pub fn write_images<'a>(
-    workspace: &Workspace,
-    build: impl Into<Build<'a>>,
-    command_line: Option<&str>,
-    framebuffer: Option<(u32, u32)>,
-    stem: &str,
-) -> Result<Images, Error> {
-    let mut contents = Contents {
-        framebuffer,
-        ..Contents::default()
-    };
-    if let Some(text) = command_line {
-        if text.contains(|c: char| c.is_control()) {
-            return Err(Error::Usage(
-                "the kernel command line must be one line without control characters".to_owned(),
-            ));
-        }
-        contents.ramdisk = artifact::ramdisk_text(text);
-    }
-    let kernel = artifact::kernel(workspace, build)?;
-    let images = Images::at(workspace, stem);
-    artifact::write_images(workspace, &kernel, &contents, &images)?;
-    Ok(images)
 }
 
 /// The machine of `options`, with its image built unless this is a dry run.
@@ -513,7 +463,7 @@ fn prepare(
             )));
         }
         None if options.dry_run => Images::at(workspace, &stem).get(firmware).to_owned(),
-        None => write_images(workspace, Build { profile, layout }, None, None, &stem)?
+        None => artifact::build_images(workspace, Build { profile, layout }, None, None, &stem)?
             .get(firmware)
             .to_owned(),
     };

@@ -12,9 +12,9 @@ use wait_timeout::ChildExt;
 
 use crate::accel::{self, no_qemu};
 use crate::error::Error;
+use crate::ktap;
 use crate::machine::Arguments;
 use crate::size::Size;
-use crate::verdict;
 
 /// The word in the kernel's first line by which it is known to have started: the
 /// firmware writes to the same port.
@@ -268,7 +268,7 @@ impl Guest {
                 seen = serial.len().saturating_sub(BANNER.len());
                 serial.len()
             };
-            if options.at_verdict && length > 0 && verdict::is_given(&self.serial()) {
+            if options.at_verdict && length > 0 && is_given(&self.serial()) {
                 // A kernel that goes on to end by itself is given the time to.
                 let since: &mut Instant = verdict_since.get_or_insert_with(Instant::now);
                 if since.elapsed() > AFTER_VERDICT {
@@ -416,6 +416,13 @@ pub fn plain(bytes: &[u8]) -> String {
         }
     }
     plain
+}
+
+/// Whether the kernel has come to its verdict, the last line of a boot that tests, or has
+/// panicked.
+#[must_use]
+pub fn is_given(serial: &str) -> bool {
+    serial.contains("Tailfold: ") || ktap::bail_out(serial).is_some()
 }
 
 #[cfg(test)]

@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 
 use crate::error::Error;
 use crate::machine::Machine;
-use crate::qemu::{Guest, Options};
-use crate::verdict;
+use crate::qemu::{self, Guest, Options};
 
 /// How long the picture must stay the same to be taken for the last one, in
 /// software emulation.
@@ -104,7 +103,7 @@ fn still_picture(
         match &last {
             Some((before, since)) if *before == picture => {
                 let ready = match shot.when {
-                    When::Verdict => verdict::is_given(&guest.serial()),
+                    When::Verdict => qemu::is_given(&guest.serial()),
                     // The firmware's screen is still, too.
                     When::Still(time) => since.elapsed() > time && started.elapsed() > time * 2,
                 };

@@ -4,7 +4,8 @@ use std::process::ExitStatus;
 
 use crate::error::Error;
 use crate::ktap::{self, Report, Status};
-use crate::qemu::{End, Ended};
+use crate::machine::Machine;
+use crate::qemu::{self, End, Ended, Options, is_given};
 
 /// QEMU's status for a kernel whose self-tests passed: 0x10 written to `isa-debug-exit`.
 pub const PASS: i32 = 33;
@@ -195,13 +196,6 @@ const PASSED: &str = "Tailfold: PASS";
 /// The kernel's last line of boot, if it found something wrong.
 const FAILED: &str = "Tailfold: FAIL";
 
-/// Whether the kernel has come to its verdict, the last line of a boot that tests, or has
-/// panicked.
-#[must_use]
-pub fn is_given(serial: &str) -> bool {
-    serial.contains("Tailfold: ") || ktap::bail_out(serial).is_some()
-}
-
 /// Whether the verdict of [`is_given`] is that all is well.
 #[must_use]
 pub fn is_good(serial: &str) -> bool {
@@ -211,6 +205,29 @@ pub fn is_good(serial: &str) -> bool {
             .clone()
             .any(|line| line == "Tailfold: PASS" || line == "Tailfold: self-tests did not run")
         && ktap::bail_out(serial).is_none()
+}
+
+/// Runs a machine whose kernel measures, to its good end.
+///
+/// # Errors
+/// As [`finished`]; [`Error::IncompletePlan`] if the kernel says that it failed.
+pub fn measured(machine: &Machine, options: &Options<'_>) -> Result<Ended, Error> {
+    let ended = qemu::run(&machine.arguments()?, options)?;
+    passed(finished(&ended)?)?;
+    Ok(ended)
+}
+
+/// Judges the `status` of a guest that writes no plan.
+///
+/// # Errors
+/// [`Error::IncompletePlan`] if it is not [`PASS`].
+pub fn passed(status: ExitStatus) -> Result<(), Error> {
+    if status.code() == Some(PASS) {
+        return Ok(());
+    }
+    Err(Error::IncompletePlan {
+        problems: vec![format!("there is none, and the kernel ended with {status}")],
+    })
 }
 
 #[cfg(test)]

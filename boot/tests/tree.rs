@@ -1,8 +1,8 @@
 //! The direction of imports: a crate depends on those that stand before it only, and what the
 //! kernel can do without is known to nothing that it needs.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use boot::workspace::Workspace;
 use serde::Deserialize;
@@ -89,6 +89,7 @@ fn crates_import_downwards() {
 const MODULES: &[&[&str]] = &[
     &["addr"],
     &["machine", "frames", "sync"],
+    &["progress_lock"],
     &["page"],
     &["paging"],
     &["memblock", "numa"],
@@ -139,4 +140,98 @@ fn modules_of_mm_import_downwards() {
             }
         }
     }
+}
+
+/// The folders in which files import each other in circles, and why each stays.
+const CIRCLES: &[&[&str]] = &[
+    // A CPU's area holds its segments, is found by them, and both are sized by the most CPUs.
+    &["gdt", "percpu", "stack"],
+    // A point suspends the fiber, which gives the point to who resumes it.
+    &["fiber", "point"],
+    // What a page is depends on the policy, what the policy allows on what the page is.
+    &["kind", "policy"],
+    // The initramfs of Linux carries the program of the benchmark that boots it.
+    &["bench", "linux"],
+];
+
+/// The files below `folder`, by their path without the ending, and what each imports of the others.
+fn imports(folder: &Path) -> BTreeMap<String, BTreeSet<String>> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.expect("an entry").path();
+        let name = path
+            .file_stem()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        if path.extension().is_some_and(|e| e == "rs") && name != "mod" && name != "lib" {
+            files.insert(name, std::fs::read_to_string(path).expect("a source file"));
+        }
+    }
+    let above = if folder.ends_with("src") {
+        "crate::"
+    } else {
+        "super::"
+    };
+    let all: BTreeSet<String> = files.keys().cloned().collect();
+    let of = |text: &String| {
+        let found = text.lines().filter_map(|line| {
+            let line = line.trim_start();
+            let path = line.strip_prefix("use ")?.strip_prefix(above)?;
+            let end = path.find([':', ';', ' ']).unwrap_or(path.len());
+            all.get(&path[..end]).cloned()
+        });
+        found.collect()
+    };
+    files
+        .iter()
+        .map(|(name, text)| (name.clone(), of(text)))
+        .collect()
+}
+
+/// The files of one circle, if there is one: what is left when those that import nothing that is
+/// left are taken away, again and again, and then those that nothing left imports.
+fn circle(mut files: BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
+    loop {
+        let before = files.len();
+        let left: BTreeSet<String> = files.keys().cloned().collect();
+        files.retain(|_, imports| imports.iter().any(|other| left.contains(other)));
+        let wanted: BTreeSet<String> = files.values().flatten().cloned().collect();
+        files.retain(|name, _| wanted.contains(name));
+        if files.len() == before {
+            return files.into_keys().collect();
+        }
+    }
+}
+
+#[test]
+fn files_of_a_folder_import_no_circle() {
+    let workspace = Workspace::find().expect("cargo runs this test");
+    let mut folders: Vec<PathBuf> = ["kernel", "boot/src", "native/src", "tests/testkit/src"]
+        .iter()
+        .map(|folder| workspace.root().join(folder))
+        .collect();
+    let mut seen = 0;
+    let mut bad = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            }
+        }
+        let files = imports(&folder);
+        seen += files.values().filter(|imports| !imports.is_empty()).count();
+        let found = circle(files);
+        let found: Vec<&str> = found.iter().map(String::as_str).collect();
+        if !found.is_empty() && !CIRCLES.contains(&found.as_slice()) {
+            bad.push(format!("{}: {found:?}", folder.display()));
+        }
+    }
+    assert!(
+        bad.is_empty(),
+        "files import each other:\n{}",
+        bad.join("\n")
+    );
+    assert!(seen > 100, "{seen} files with imports: too few to be all");
 }

@@ -8,8 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use boot::accel::Accelerator;
-use boot::artifact::{Firmware, Profile};
-use boot::commands::write_images;
+use boot::artifact::{Firmware, Profile, build_images};
 use boot::compare::debian::Source;
 use boot::compare::script::Script;
 use boot::compare::{Comparison, SCRIPTS, debian, linux};
@@ -65,7 +64,7 @@ fn prepare() -> Result<Comparison, Error> {
         parts => parts?,
     };
     let linux = linux::prepare(parts)?;
-    let images = write_images(&workspace, Profile::Checked, None, None, "tests-compare")?;
+    let images = build_images(&workspace, Profile::Checked, None, None, "tests-compare")?;
     Ok(Comparison {
         accelerator: Accelerator::choose(&workspace)?.0,
         workspace,

@@ -86,7 +86,7 @@ fn plain(bench: &Bench, firmware: Firmware) -> Result<(), Failed> {
     };
     let _slot = Slot::take();
     let mut guest = Guest::start(&words.into_iter().collect::<Arguments>(), &options)?;
-    while !verdict::is_given(&guest.serial()) && guest.elapsed() < LIMIT {
+    while !qemu::is_given(&guest.serial()) && guest.elapsed() < LIMIT {
         if guest.has_ended()? {
             break;
         }

@@ -13,13 +13,13 @@ use super::guest::Guest;
 use super::linux::Linux;
 use super::{TAILFOLD_SHELL, debian, linux};
 use crate::accel;
-use crate::artifact::{Firmware, Profile};
+use crate::artifact::{Firmware, Profile, build_images};
 use crate::cli::BenchLinuxOptions;
-use crate::commands::{measured, write_images};
 use crate::error::Error;
 use crate::machine::Machine;
 use crate::qemu::{FIRST_WORD_LIMIT, Options};
 use crate::size::Size;
+use crate::verdict::measured;
 use crate::workspace::Workspace;
 
 /// What the shell in Linux's guest reads before it measures. `used` sleeps first, since Linux
@@ -133,7 +133,7 @@ pub fn bench(options: &BenchLinuxOptions) -> Result<(), Error> {
     accel::use_qemu(options.qemu.as_deref());
     let workspace = Workspace::find()?;
     let linux = linux::prepare(debian::fetch(&workspace, &options.linux)?)?;
-    let images = write_images(&workspace, Profile::Bench, None, None, "run-bench")?;
+    let images = build_images(&workspace, Profile::Bench, None, None, "run-bench")?;
     let version = linux.package.version.clone();
     let logs = workspace.target_dir("bench-linux")?;
     let bench = Bench {

@@ -4,9 +4,8 @@ use super::report::{Report, summary};
 use super::script::Script;
 use super::{Comparison, SCRIPTS, debian, linux};
 use crate::accel::{self, Accelerator};
-use crate::artifact::Firmware;
+use crate::artifact::{Firmware, build_images};
 use crate::cli::{Accel, CompareOptions, Only};
-use crate::commands::write_images;
 use crate::error::Error;
 use crate::workspace::Workspace;
 
@@ -43,7 +42,7 @@ pub fn compare(options: &CompareOptions) -> Result<(), Error> {
         (_, Some(image)) => Some(image.clone()),
         _ => {
             let profile = options.kernel.profile();
-            let images = write_images(&workspace, profile, None, None, "compare")?;
+            let images = build_images(&workspace, profile, None, None, "compare")?;
             Some(images.get(Firmware::Bios).to_owned())
         }
     };

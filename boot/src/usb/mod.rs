@@ -9,9 +9,8 @@ use std::path::Path;
 pub use device::Device;
 pub use write::{verify, write_and_verify};
 
-use crate::artifact::Firmware;
+use crate::artifact::{self, Firmware};
 use crate::cli::UsbOptions;
-use crate::commands;
 use crate::error::Error;
 use crate::workspace::Workspace;
 
@@ -34,7 +33,7 @@ pub fn command(options: &UsbOptions) -> Result<(), Error> {
     };
     look(0)?;
     let workspace = Workspace::find()?;
-    let images = commands::write_images(
+    let images = artifact::build_images(
         &workspace,
         options.kernel.profile(),
         options.append.as_deref(),

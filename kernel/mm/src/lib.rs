@@ -13,6 +13,7 @@ pub mod node;
 pub mod numa;
 pub mod page;
 pub mod paging;
+mod progress_lock;
 pub mod report;
 pub mod sync;
 pub mod system;

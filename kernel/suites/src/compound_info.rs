@@ -4,7 +4,7 @@ use ktest::{Outcome, check, check_eq};
 use mm::addr::{Order, Pfn, VirtAddr};
 use mm::machine::Machine;
 use mm::page::encoding::{Chosen, Encoding};
-use mm::page::{self, CompoundInfo, Memmap, STRUCT_PAGE_SIZE, Shape, vmemmap_pages};
+use mm::page::{self, Memmap, STRUCT_PAGE_SIZE, Shape, vmemmap_pages};
 
 use crate::Env;
 
@@ -24,7 +24,7 @@ pub fn matches_the_table<M: Machine>(_env: &Env<'_, M>) -> Outcome {
             "order" => u64::from(order) << 1 | 1,
             _ => head.address().as_u64() | 1,
         };
-        check_eq!(CompoundInfo::tail(head, Order::of(order)).raw(), expected);
+        check_eq!(head.tail_info(Order::of(order)).raw(), expected);
         check_eq!(
             vmemmap_pages(Order::of(order)),
             pages * STRUCT_PAGE_SIZE / 64
@@ -38,7 +38,7 @@ pub fn leads_to_the_head<M: Machine>(_env: &Env<'_, M>) -> Outcome {
     let memmap = Memmap::new(VirtAddr::new(0xffff_ea00_0000_0000));
     for order in Order::range_inclusive(Order::of(1), Order::MAX) {
         let head = memmap.page(Pfn::new(3 * order.pages()));
-        let info = CompoundInfo::tail(head, order);
+        let info = head.tail_info(order);
         check!(info.is_tail());
         let load = |_| info.raw();
         for n in [1, order.pages() / 2, order.pages() - 1] {

@@ -6,7 +6,7 @@ use ktest::{Outcome, Stop, check, check_eq, fail, skip};
 use mm::addr::{Order, Pfn};
 use mm::frames::Placement;
 use mm::machine::{FailPoint, Machine};
-use mm::page::{self, CompoundInfo, Flags, Page, PageList, vmemmap_pages};
+use mm::page::{self, Flags, Page, PageList, vmemmap_pages};
 use mm::paging::{self, Level};
 use mm::vmemmap::{self, Fill, HvoError};
 
@@ -28,7 +28,7 @@ pub fn tails_are_shared<M: Machine>(env: &Env<'_, M>) -> Outcome {
     let contents: Vec<bool> = (0..page::HEAD_PAGES)
         .map(|n| {
             let record = env.memmap_frame(a, 1).nth(n).record(env.m);
-            record == page::tail_record(a.node(env.m), CompoundInfo::tail(a, order))
+            record == page::tail_record(a.node(env.m), a.tail_info(order))
         })
         .collect();
     for (head, order) in [(a, order), (b, order), (c, Order::of(8))] {

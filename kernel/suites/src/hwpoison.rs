@@ -6,10 +6,10 @@ use alloc::vec::Vec;
 
 use ktest::{Outcome, Stop, check, check_eq, fail};
 use mm::addr::{Order, PAGE_SIZE, Pfn};
-use mm::hugetlb::{FaultError, Hstate, MapFlags, ReadError, Slot, has_hwpoisoned};
+use mm::hugetlb::{FaultError, Hstate, MapFlags, ReadError, Slot};
 use mm::hwpoison::{Handled, PoisonError, PoisonPolicy};
 use mm::machine::{FailPoint, Level, Machine};
-use mm::page::{self, Flags, HEAD_PAGES, Page};
+use mm::page::{self, Flags, HEAD_PAGES, Page, has_hwpoisoned};
 use mm::vmemmap;
 
 use crate::hugetlb::{grow_or_skip, with_hvo};

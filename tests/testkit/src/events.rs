@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use mm::addr::{Pfn, PhysAddr, VirtAddr};
 
-use crate::machine::lock;
+use crate::sync::lock;
 
 /// One thing the machine did while events were being recorded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use mm::machine::FailPoint;
 
-use crate::machine::lock;
+use crate::sync::lock;
 
 const POINTS: usize = 3;
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::machine::lock;
+use crate::sync::lock;
 
 /// How long a CPU may keep others waiting. Nothing under test takes a hundredth.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);

@@ -21,6 +21,7 @@ pub mod raw;
 pub mod records;
 mod sabotage;
 pub mod schedule;
+mod sync;
 mod tlb;
 mod violation;
 mod walker;

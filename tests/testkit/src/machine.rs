@@ -6,8 +6,8 @@ mod hardware;
 use core::fmt;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mm::addr::{NodeId, Pfn, PfnRange, PhysAddr, VirtAddr, VirtRange};
 use mm::machine::{FailPoint, Level};
@@ -19,18 +19,13 @@ use crate::inject::{Injection, Injector};
 use crate::interrupts::Interrupts;
 use crate::memory::Memory;
 use crate::sabotage::{Sabotage, Saboteur};
+use crate::sync::lock;
 use crate::tlb::Tlb;
 use crate::violation::Violation;
 
 thread_local! {
     /// The emulated CPU that this host thread plays.
     pub(crate) static THIS_CPU: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Takes a lock. That another test thread panicked while holding it is what
-/// many tests are about, so it is no reason not to look.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use mm::addr::{Pfn, VirtAddr};
 
-use crate::machine::lock;
+use crate::sync::lock;
 
 /// A bug to build in without touching `mm`. Counts start at 1 and run from the
 /// moment the sabotage is ordered.

@@ -23,7 +23,7 @@ use core::fmt::Debug;
 use core::marker::PhantomData;
 use core::mem::offset_of;
 
-use super::flags::PageFlags;
+use super::page_flags::PageFlags;
 use super::word::Memdesc;
 use mm::addr::{NodeId, Order, PAGE_SIZE, VirtAddr};
 

@@ -1,11 +1,11 @@
 //! Free space in a map: which blocks are free, and storing words.
 
 use super::error::MemdescError;
-use super::flags::PageFlags;
 use super::fold;
 use super::layout::StructPage;
 use super::lookup::page_memdesc;
 use super::map::{MemdescMap, State};
+use super::page_flags::PageFlags;
 use super::word::{Memdesc, MemdescType};
 use mm::addr::{Order, Pfn};
 use mm::frames::FrameSource;

@@ -89,7 +89,7 @@ impl<'a, M: Machine> Pages<'a, M> {
         let block = nodes.alloc(m, order, Placement::local(m));
         let first = self.memmap().page(block.ok_or(VmError::NoMemory)?);
         if self.policy == Policy::NotRmappable {
-            set_types(m, first, order, PageType::NOT_RMAPPABLE);
+            fields::set_types(m, first, order, PageType::NOT_RMAPPABLE);
         }
         if compound {
             page::prep_compound_head(m, first, order);
@@ -121,7 +121,7 @@ impl<'a, M: Machine> Pages<'a, M> {
     fn page_rmappable_folio(&self, head: Page, order: Order) {
         let m = self.m;
         if self.policy == Policy::NotRmappable {
-            set_types(m, head, order, PageType::NONE);
+            fields::set_types(m, head, order, PageType::NONE);
         }
         if order > Order::PAGE {
             fields::init(m, head, order);
@@ -279,11 +279,5 @@ impl<'a, M: Machine> Pages<'a, M> {
         let m = self.m;
         self.memmap().page(table).set_page_type(m, PageType::NONE);
         self.mm.nodes.free(m, table, Order::PAGE);
-    }
-}
-
-pub(super) fn set_types<M: Machine>(m: &M, first: Page, order: Order, page_type: PageType) {
-    for n in 0..order.pages() {
-        first.nth(n).set_page_type(m, page_type);
     }
 }

@@ -29,7 +29,7 @@ use core::mem::offset_of;
 
 use mm::addr::{Order, VirtAddr};
 use mm::machine::Machine;
-use mm::page::{HEAD_PAGES, Page, STRUCT_PAGE_SIZE};
+use mm::page::{HEAD_PAGES, Page, PageType, STRUCT_PAGE_SIZE};
 
 /// The layout, for the compiler to check. Never instantiated.
 #[repr(C)]
@@ -197,5 +197,12 @@ pub(super) fn clear<M: Machine>(m: &M, head: Page) {
         Field::NrPages,
     ] {
         field.store(m, head, 0);
+    }
+}
+
+/// Sets the type of each page of the block of `order` at `first`.
+pub(super) fn set_types<M: Machine>(m: &M, first: Page, order: Order, page_type: PageType) {
+    for n in 0..order.pages() {
+        first.nth(n).set_page_type(m, page_type);
     }
 }

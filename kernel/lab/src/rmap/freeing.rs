@@ -1,6 +1,6 @@
 //! What the last reference leads to, and what must hold then: it differs by kind.
 
-use super::alloc::set_types;
+use super::fields::set_types;
 use super::fields::{self, FolioFields, nr_pages};
 use super::kind::{PageKind, owned_kind};
 use super::policy::Policy;

@@ -4,10 +4,9 @@
 //! place: totals are the sums over the nodes, free folios cover the reservations, and
 //! no node has more surplus than folios.
 
-use super::poison::has_hwpoisoned;
 use crate::addr::{MAX_NODES, NodeId};
 use crate::machine::Machine;
-use crate::page::{Flags, Page, PageList};
+use crate::page::{Flags, Page, PageList, has_hwpoisoned};
 
 /// In `private` of the head of a folio that is on a free list. Written under the lock.
 #[doc(alias = "HPageFreed")]

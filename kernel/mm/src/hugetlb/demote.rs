@@ -3,12 +3,11 @@
 
 use super::counters::Kind;
 use super::hold::is_free_of;
-use super::poison::has_hwpoisoned;
 use super::turns::Turns;
 use super::{Backing, Event, Hstate, HugeTlb};
 use crate::addr::{NodeId, Pfn};
 use crate::machine::Machine;
-use crate::page::{self, Memmap, Page, PageList};
+use crate::page::{self, Memmap, Page, PageList, has_hwpoisoned};
 use crate::paging;
 use crate::vmemmap::{self, Fill};
 
@@ -45,7 +44,7 @@ impl HugeTlb {
         };
         // The larger size first, as promotion does.
         let resize = h.resize.lock(m);
-        let target_resize = target.resize.lock_inside(m, &resize);
+        let target_resize = target.resize.lock_nested(m, &resize);
         let mut done = 0;
         while done < count {
             let (mut folded, mut plain) = (PageList::new(), PageList::new());
@@ -117,7 +116,7 @@ impl HugeTlb {
             return 0;
         };
         let resize = h.resize.lock(m);
-        let small_resize = small.resize.lock_inside(m, &resize);
+        let small_resize = small.resize.lock_nested(m, &resize);
         let mut done = 0;
         while done < count {
             let mut nodes = backing.nodes.online();

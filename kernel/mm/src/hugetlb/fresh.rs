@@ -1,12 +1,11 @@
 //! Folios from the buddy allocator and back to it, many with one flush. None of
 //! them is in a pool, and no lock is held.
 
-use super::poison::has_hwpoisoned;
 use super::raw_hwp::is_unreliable;
 use super::turns::Turns;
 use super::{Backing, Event, Hstate, HugeTlb};
 use crate::machine::{Level, Machine};
-use crate::page::{self, Page, PageList, PageType};
+use crate::page::{self, Page, PageList, PageType, has_hwpoisoned};
 use crate::vmemmap::{self, Fill};
 
 /// Folios handled with one TLB flush.

@@ -1,11 +1,10 @@
 //! Holding a folio still while it is noted that a frame of it is broken, or is not.
 
 use super::counters::is_free;
-use super::poison::has_hwpoisoned;
 use super::{Backing, Hstate, HugeTlb};
 use crate::addr::Pfn;
 use crate::machine::Machine;
-use crate::page::{self, Memmap, Page, PageType};
+use crate::page::{self, Memmap, Page, PageType, has_hwpoisoned};
 use crate::paging;
 
 /// How often a folio may change hands before whoever wants to hold it gives up.

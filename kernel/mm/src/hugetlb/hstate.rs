@@ -4,12 +4,12 @@ use core::fmt;
 use core::sync::atomic::AtomicU8;
 
 use super::counters::{Counts, Pools};
-use super::resize::ResizeLock;
 use crate::addr::{NodeId, Order};
 use crate::frames::Placement;
 use crate::machine::Machine;
 use crate::node::Nodes;
 use crate::page::{self, Page, PageType};
+use crate::progress_lock::ProgressLock;
 use crate::sync::{IrqLock, LockClass};
 
 /// A huge page size.
@@ -20,7 +20,7 @@ pub struct Hstate {
     #[doc(alias = "hugetlb_lock")]
     pub(super) pools: IrqLock<Pools>,
     /// Held by whoever changes the number of persistent folios.
-    pub(super) resize: ResizeLock,
+    pub(super) resize: ProgressLock,
     /// The node that round robin takes next for a new folio. Relaxed, like the one
     /// below: two who read the same number only try the same node first.
     #[doc(alias = "next_nid_to_alloc")]
@@ -49,7 +49,7 @@ impl Hstate {
         Self {
             order,
             pools: IrqLock::new(LockClass::HugetlbPool, Pools::EMPTY),
-            resize: ResizeLock::new(),
+            resize: ProgressLock::new("a huge page pool that is being resized"),
             next_to_grow: AtomicU8::new(0),
             next_to_shrink: AtomicU8::new(0),
         }

@@ -5,11 +5,10 @@
 //! it when the place is discarded or the mapping dropped. There are no user processes
 //! here: the content of a folio is what its last owner left.
 
-use super::poison::has_hwpoisoned;
 use super::{Backing, Event, Hstate, HugeTlb, MapFlags, NoMemory, Promise, Sharing};
 use crate::frames::Placement;
 use crate::machine::Machine;
-use crate::page::{self, Page};
+use crate::page::{self, Page, has_hwpoisoned};
 
 /// One place of a mapping. The caller lends them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

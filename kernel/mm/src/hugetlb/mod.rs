@@ -37,11 +37,9 @@ pub use map::{map_folio, unmap_folio};
 pub use map_flags::{MapFlags, Promise, Sharing};
 pub use mapping::{FaultError, Mapping, Slot};
 pub(crate) use poison::Undissolved;
-pub use poison::has_hwpoisoned;
 pub(crate) use raw_hwp::is_unreliable;
 pub use read::ReadError;
 pub use request::Request;
-pub(crate) use resize::ResizeLock;
 pub use surplus::NoMemory;
 
 use crate::addr::Order;

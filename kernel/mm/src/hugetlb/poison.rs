@@ -13,7 +13,7 @@ use super::turns::Turns;
 use super::{Backing, Event, Hstate, HugeTlb};
 use crate::addr::Pfn;
 use crate::machine::Machine;
-use crate::page::{Flags, Memmap, Page};
+use crate::page::{Flags, Memmap, Page, has_hwpoisoned};
 
 /// Why a free folio was not given back. It is in its pool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,13 +24,6 @@ pub(crate) enum Undissolved {
     /// There was no memory for its struct pages.
     #[doc(alias = "ENOMEM")]
     NoMemory,
-}
-
-/// Whether a frame of the folio with head `head` is broken.
-#[doc(alias = "folio_test_hwpoison")]
-#[doc(alias = "folio_contain_hwpoisoned_page")]
-pub fn has_hwpoisoned<M: Machine>(m: &M, head: Page) -> bool {
-    head.flags(m).contains(Flags::HAS_HWPOISONED)
 }
 
 impl HugeTlb {

@@ -5,11 +5,10 @@
 //! of the first node. Nodes are 16 bytes each and lie 255 to a frame from the buddy
 //! allocator; a frame that is empty goes back. All of it is under one lock.
 
-use super::poison::has_hwpoisoned;
 use crate::addr::{Order, PAGE_SIZE, Pfn, PhysAddr};
 use crate::frames::{FrameSource, Placement};
 use crate::machine::Machine;
-use crate::page::{Flags, Page, PageType};
+use crate::page::{Flags, Page, PageType, has_hwpoisoned};
 use crate::sync::{IrqLock, LockClass};
 
 /// In the folio's word: pages are broken that no list names, because there was no memory

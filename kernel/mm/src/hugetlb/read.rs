@@ -3,10 +3,9 @@
 use core::fmt;
 
 use super::HugeTlb;
-use super::poison::has_hwpoisoned;
 use crate::addr::{PAGE_SIZE, Pfn};
 use crate::machine::Machine;
-use crate::page::{self, Memmap, Page};
+use crate::page::{self, Memmap, Page, has_hwpoisoned};
 
 /// Why nothing was read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

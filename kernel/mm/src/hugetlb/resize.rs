@@ -3,8 +3,6 @@
 //! Both work in batches, with one TLB flush a batch and no lock held over it but the
 //! resize lock.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
 use super::counters::{Kind, Pools};
 use super::fresh::{BATCH, Doomed};
 use super::turns::Turns;
@@ -12,98 +10,7 @@ use super::{Backing, Hstate, HugeTlb};
 use crate::addr::NodeId;
 use crate::machine::{Level, Machine};
 use crate::page::Page;
-use crate::sync::assert_no_lock_held;
-
-/// Held while the number of persistent folios of a size is changed, with interrupts on
-/// and over flushes. Taken before every other lock (INV-9); of two sizes the larger
-/// first. Who waits gives up hope only when the holder makes no progress.
-#[derive(Debug)]
-#[doc(alias = "resize_lock")]
-pub(crate) struct ResizeLock {
-    /// What is waited for, for the report of a wait that does not end.
-    what: &'static str,
-    /// Acquire and release: what the holder before did is seen.
-    held: AtomicBool,
-    /// Relaxed: that it changes is all that matters.
-    progress: AtomicU64,
-}
-
-impl ResizeLock {
-    pub(super) const fn new() -> Self {
-        Self::named("a huge page pool that is being resized")
-    }
-
-    /// For something else that is done by one at a time.
-    pub(crate) const fn named(what: &'static str) -> Self {
-        Self {
-            what,
-            held: AtomicBool::new(false),
-            progress: AtomicU64::new(0),
-        }
-    }
-
-    pub(crate) fn lock<M: Machine>(&self, m: &M) -> ResizeGuard<'_> {
-        self.lock_and(m, &|| ())
-    }
-
-    /// As [`ResizeLock::lock`], but without giving up hope: for a lock whose holders wait for
-    /// others, each time with a limit.
-    pub(crate) fn lock_behind<M: Machine>(&self, m: &M) -> ResizeGuard<'_> {
-        const LOOKS: u32 = 1 << 16;
-        assert_no_lock_held(m);
-        while self.held.swap(true, Ordering::Acquire) {
-            let mut looks = 0;
-            m.wait_until(self.what, &mut || {
-                looks += 1;
-                !self.held.load(Ordering::Relaxed) || looks >= LOOKS
-            });
-            m.touch_watchdog();
-        }
-        ResizeGuard(self)
-    }
-
-    /// As [`ResizeLock::lock`], with the lock of a larger size held: whoever waits for that
-    /// one sees that this wait gets on.
-    pub(super) fn lock_inside<M: Machine>(
-        &self,
-        m: &M,
-        outer: &ResizeGuard<'_>,
-    ) -> ResizeGuard<'_> {
-        self.lock_and(m, &|| outer.progress(m))
-    }
-
-    fn lock_and<M: Machine>(&self, m: &M, progressed: &dyn Fn()) -> ResizeGuard<'_> {
-        assert_no_lock_held(m);
-        while self.held.swap(true, Ordering::Acquire) {
-            let seen = self.progress.load(Ordering::Relaxed);
-            m.wait_until(self.what, &mut || {
-                !self.held.load(Ordering::Relaxed) || self.progress.load(Ordering::Relaxed) != seen
-            });
-            m.touch_watchdog();
-            progressed();
-        }
-        ResizeGuard(self)
-    }
-}
-
-/// Holds a [`ResizeLock`].
-#[must_use = "the lock opens again when this is dropped"]
-pub(crate) struct ResizeGuard<'a>(&'a ResizeLock);
-
-impl ResizeGuard<'_> {
-    /// Says that the work gets on.
-    pub(super) fn progress<M: Machine>(&self, m: &M) {
-        self.0.progress.fetch_add(1, Ordering::Relaxed);
-        m.touch_watchdog();
-    }
-}
-
-impl Drop for ResizeGuard<'_> {
-    fn drop(&mut self) {
-        self.0.progress.fetch_add(1, Ordering::Relaxed);
-        self.0.held.store(false, Ordering::Release);
-    }
-}
+use crate::progress_lock::ProgressGuard;
 
 impl HugeTlb {
     /// Sets how many folios of `h`'s size stay, on `node` or on all nodes together, as
@@ -174,7 +81,7 @@ impl HugeTlb {
         m: &M,
         backing: Backing<'_>,
         h: &Hstate,
-        resize: &ResizeGuard<'_>,
+        resize: &ProgressGuard<'_>,
         node: Option<NodeId>,
         count: u64,
     ) -> u64 {
@@ -278,7 +185,7 @@ impl HugeTlb {
         m: &M,
         backing: Backing<'_>,
         h: &Hstate,
-        resize: &ResizeGuard<'_>,
+        resize: &ProgressGuard<'_>,
         node: Option<NodeId>,
         target: u64,
     ) {

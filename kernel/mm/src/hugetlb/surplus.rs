@@ -7,13 +7,12 @@
 
 use super::counters::{Kind, Pools};
 use super::fresh::{BATCH, Doomed};
-use super::poison::has_hwpoisoned;
 use super::turns::Turns;
 use super::{Backing, Hstate, HugeTlb};
 use crate::addr::NodeId;
 use crate::frames::Placement;
 use crate::machine::Machine;
-use crate::page::{Page, PageList};
+use crate::page::{Page, PageList, has_hwpoisoned};
 
 /// There are too few folios, and no more may be made or none can be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

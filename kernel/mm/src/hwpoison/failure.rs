@@ -26,7 +26,7 @@ impl HwPoison {
         backing: Backing<'_>,
         pfn: Pfn,
     ) -> Result<Handled, PoisonError> {
-        let _one = self.lock.lock_behind(m);
+        let _one = self.lock.lock_patient(m);
         let memmap = backing.vmemmap.memmap();
         let page = online_page(m, memmap, pfn)?;
         let report = |what, result| {

@@ -17,10 +17,11 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use crate::addr::Pfn;
-use crate::hugetlb::{Backing, ResizeLock};
+use crate::hugetlb::Backing;
 use crate::machine::Machine;
 use crate::page::{Flags, Memmap, Page, STRUCT_PAGE_SIZE};
 use crate::paging;
+use crate::progress_lock::ProgressLock;
 
 /// Where it is kept which frame of a huge page in use is broken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,7 +103,7 @@ impl fmt::Display for PoisonError {
 pub struct HwPoison {
     /// One at a time, before every other lock.
     #[doc(alias = "mf_mutex")]
-    lock: ResizeLock,
+    lock: ProgressLock,
     /// Relaxed, all of them: switches, and numbers that change under the lock.
     policy: AtomicU8,
     #[doc(alias = "sysctl_enable_soft_offline")]
@@ -122,7 +123,7 @@ impl HwPoison {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            lock: ResizeLock::named("a broken frame that is being handled"),
+            lock: ProgressLock::new("a broken frame that is being handled"),
             policy: AtomicU8::new(PoisonPolicy::List as u8),
             soft_offline: AtomicBool::new(true),
             known: AtomicU64::new(0),

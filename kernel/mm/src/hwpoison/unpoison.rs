@@ -22,7 +22,7 @@ impl HwPoison {
         backing: Backing<'_>,
         pfn: Pfn,
     ) -> Result<(), PoisonError> {
-        let _one = self.lock.lock_behind(m);
+        let _one = self.lock.lock_patient(m);
         let memmap = backing.vmemmap.memmap();
         let page = online_page(m, memmap, pfn)?;
         if !hugetlb.is_raw_hwpoison(m, memmap, page) {

@@ -9,7 +9,7 @@ use core::fmt;
 
 use super::compound_info::CompoundInfo;
 use super::flags::{Flags, PageType};
-use super::layout::Page;
+use super::struct_page::Page;
 use crate::addr::Order;
 use crate::machine::Machine;
 

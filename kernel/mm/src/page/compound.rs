@@ -3,7 +3,7 @@
 use super::compound_info::CompoundInfo;
 use super::flags::Flags;
 use super::geometry::HEAD_PAGES;
-use super::layout::Page;
+use super::struct_page::Page;
 use crate::addr::Order;
 use crate::machine::Machine;
 
@@ -19,7 +19,7 @@ pub fn prep_compound_head<M: Machine>(m: &M, head: Page, order: Order) {
     head.set_flags(m, head.flags(m).with(Flags::HEAD));
     let tails = order.pages().min(HEAD_PAGES) - 1;
     head.nth(1)
-        .set_compound_infos(m, tails, CompoundInfo::tail(head, order));
+        .set_compound_infos(m, tails, head.tail_info(order));
     head.nth(1).set_private(m, u64::from(order.get()));
 }
 
@@ -29,7 +29,7 @@ pub fn prep_compound_head<M: Machine>(m: &M, head: Page, order: Order) {
 pub fn prep_compound_tails<M: Machine>(m: &M, head: Page, order: Order) {
     let tails = order.pages().saturating_sub(HEAD_PAGES);
     head.nth(HEAD_PAGES)
-        .set_compound_infos(m, tails, CompoundInfo::tail(head, order));
+        .set_compound_infos(m, tails, head.tail_info(order));
 }
 
 /// Undoes [`prep_compound_head`]: the pages of the first frame of the memmap are

@@ -3,7 +3,6 @@
 
 use super::encoding::{BlockInfo, Chosen, Encoding};
 use super::geometry::Shape;
-use super::layout::Page;
 use crate::addr::{Order, VirtAddr};
 
 /// The word at offset 8 of a struct page.
@@ -16,14 +15,6 @@ impl CompoundInfo {
     /// Of a page that is no tail.
     pub const NONE: Self = Self(0);
 
-    /// Of a tail of the compound page of `order` with head `head`.
-    #[inline]
-    #[must_use]
-    #[doc(alias = "set_compound_head")]
-    pub fn tail(head: Page, order: Order) -> Self {
-        Self::of(head.address(), order)
-    }
-
     /// Of a tail of any compound page of `order`: for encodings that share tails across
     /// a node, whose word does not depend on the head.
     #[inline]
@@ -33,8 +24,10 @@ impl CompoundInfo {
         Self::of(VirtAddr::NULL, order)
     }
 
+    /// Returns the word of a tail of the compound page of `order` whose head's struct page is at
+    /// `head`.
     #[inline]
-    fn of(head: VirtAddr, order: Order) -> Self {
+    pub(super) fn of(head: VirtAddr, order: Order) -> Self {
         Self(Chosen::tail::<Shape>(&BlockInfo {
             head,
             order,
@@ -57,7 +50,7 @@ impl CompoundInfo {
     }
 
     /// Whether the word is a tail's. One that is none's may still stand in a frame that
-    /// shows its folio's head again: [`Page::is_tail`] knows.
+    /// shows its folio's head again: [`Page::is_tail`](super::Page::is_tail) knows.
     #[inline]
     #[must_use]
     pub const fn is_tail(self) -> bool {

@@ -5,7 +5,8 @@
 //! count is always zero, and on x86 even a failing `lock cmpxchg` faults on the
 //! read-only page that a folded tail lies in.
 
-use super::layout::Page;
+use super::flags::Flags;
+use super::struct_page::Page;
 use crate::addr::Order;
 use crate::machine::Machine;
 
@@ -69,6 +70,13 @@ pub fn folio_try_get_seen<M: Machine>(m: &M, page: Page, count: u32) -> bool {
         }
     }
     false
+}
+
+/// Returns whether a frame of the folio with head `head` is broken.
+#[doc(alias = "folio_test_hwpoison")]
+#[doc(alias = "folio_contain_hwpoisoned_page")]
+pub fn has_hwpoisoned<M: Machine>(m: &M, head: Page) -> bool {
+    head.flags(m).contains(Flags::HAS_HWPOISONED)
 }
 
 /// Drops a reference on the folio with head `head`; whether it was the last.

@@ -4,7 +4,7 @@
 //! which shares its bytes with `compound_info`, stays clear. The list owns its
 //! members' `lru`; whoever removes a page gets it back with both links zero.
 
-use super::layout::Page;
+use super::struct_page::Page;
 use crate::addr::VirtAddr;
 use crate::machine::Machine;
 

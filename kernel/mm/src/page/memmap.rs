@@ -2,7 +2,7 @@
 
 use super::encoding::{Chosen, Encoding};
 use super::geometry::STRUCT_PAGE_SIZE;
-use super::layout::Page;
+use super::struct_page::Page;
 use crate::addr::{Order, Pfn, VirtAddr, VirtRange};
 
 /// The vmemmap: where the struct page of frame 0 is, and with it every other.

@@ -19,10 +19,10 @@ pub mod encoding;
 mod flags;
 mod folio;
 mod geometry;
-mod layout;
 mod list;
 mod memmap;
 mod reorder;
+mod struct_page;
 
 pub use check::allocated_order;
 pub use check::{BadPage, PAGE_CHECKS, check_unused};
@@ -35,13 +35,13 @@ pub use compound_info::CompoundInfo;
 pub use flags::{Flags, PageType};
 pub use folio::{
     folio_nr_pages, folio_order, folio_order_seen, folio_put, folio_ref_count, folio_try_get,
-    folio_try_get_seen,
+    folio_try_get_seen, has_hwpoisoned,
 };
 pub use geometry::{
     HEAD_PAGES, HVO, SHARES_ACROSS_NODE, STRUCT_PAGE_SIZE, Shape, VMEMMAP_TAIL_MIN_ORDER,
     vmemmap_pages,
 };
-pub use layout::{Page, Record, clean_record, tail_record};
 pub use list::PageList;
 pub use memmap::Memmap;
 pub(crate) use reorder::{merge_compound, part_head_record, set_first_frame_order, split_compound};
+pub use struct_page::{Page, Record, clean_record, tail_record};

@@ -7,7 +7,7 @@ use super::check::{allocated_mark, mark_allocated};
 use super::compound_info::CompoundInfo;
 use super::flags::{Flags, PageType};
 use super::geometry::HEAD_PAGES;
-use super::layout::{Page, Record, clean_record};
+use super::struct_page::{Page, Record, clean_record};
 use crate::addr::Order;
 use crate::machine::Machine;
 
@@ -27,7 +27,7 @@ pub(crate) fn set_first_frame_order<M: Machine>(m: &M, head: Page, order: Order)
     let tails = order.pages().min(HEAD_PAGES) - 1;
     head.nth(1).set_private(m, u64::from(order.get()));
     head.nth(1)
-        .set_compound_infos(m, tails, CompoundInfo::tail(head, order));
+        .set_compound_infos(m, tails, head.tail_info(order));
     mark_allocated(m, head, order);
 }
 
@@ -42,7 +42,7 @@ pub(crate) fn split_compound<M: Machine>(m: &M, head: Page, from: Order, to: Ord
         // Last: until here it was a tail, and its own tails are none yet.
         part.set_compound_info(m, CompoundInfo::NONE);
         part.nth(1)
-            .set_compound_infos(m, to.pages() - 1, CompoundInfo::tail(part, to));
+            .set_compound_infos(m, to.pages() - 1, part.tail_info(to));
     }
     set_order(m, head, to);
 }
@@ -53,9 +53,9 @@ pub(crate) fn merge_compound<M: Machine>(m: &M, head: Page, from: Order, to: Ord
     for n in 1..from.pages() / to.pages() {
         let part = head.nth(n * to.pages());
         part.nth(1)
-            .set_compound_infos(m, to.pages() - 1, CompoundInfo::tail(head, from));
+            .set_compound_infos(m, to.pages() - 1, head.tail_info(from));
         // First: from here on it is a tail, whatever else it holds for a moment.
-        part.set_compound_info(m, CompoundInfo::tail(head, from));
+        part.set_compound_info(m, head.tail_info(from));
         part.nth(1).set_private(m, 0);
         part.set_flags(m, Flags::empty().with_node(head.node(m)));
         part.set_page_type(m, PageType::NONE);
@@ -70,5 +70,5 @@ fn set_order<M: Machine>(m: &M, head: Page, order: Order) {
     set_first_frame_order(m, head, order);
     let tails = old.pages().min(order.pages());
     head.nth(1)
-        .set_compound_infos(m, tails - 1, CompoundInfo::tail(head, order));
+        .set_compound_infos(m, tails - 1, head.tail_info(order));
 }

@@ -57,7 +57,7 @@ pub use unfold::Fill;
 use crate::addr::{MAX_NODES, NodeId, Order, PAGE_SIZE};
 use crate::machine::{Level, Machine};
 use crate::page::encoding::Refusal;
-use crate::page::{self, CompoundInfo, Flags, Memmap, Page, VMEMMAP_TAIL_MIN_ORDER, vmemmap_pages};
+use crate::page::{self, Flags, Memmap, Page, VMEMMAP_TAIL_MIN_ORDER, vmemmap_pages};
 
 /// Orders that can be folded: 7 to 22.
 #[doc(alias = "NR_VMEMMAP_TAILS")]
@@ -256,7 +256,7 @@ impl Vmemmap {
     /// every struct page is that of a plain tail, or of a page not yet made one.
     fn check_tails<M: Machine>(&self, m: &M, head: Page, order: Order) -> Result<(), HvoError> {
         let node = head.node(m);
-        let tail = page::tail_record(node, CompoundInfo::tail(head, order));
+        let tail = page::tail_record(node, head.tail_info(order));
         let clean = page::clean_record(node, Flags::empty());
         for n in page::HEAD_PAGES..order.pages() {
             let record = head.nth(n).record(m);

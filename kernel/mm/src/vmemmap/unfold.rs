@@ -17,8 +17,7 @@ use crate::addr::{ENTRIES, NodeId, Order, Pfn, PhysAddr, VirtRange};
 use crate::frames::{FrameSource, Placement};
 use crate::machine::Machine;
 use crate::page::{
-    self, CompoundInfo, Flags, HEAD_PAGES, Page, PageList, PageType, clean_record, tail_record,
-    vmemmap_pages,
+    self, Flags, HEAD_PAGES, Page, PageList, PageType, clean_record, tail_record, vmemmap_pages,
 };
 use crate::paging::{Pte, PteFlags};
 
@@ -143,7 +142,7 @@ impl Vmemmap {
             return Err(HvoError::NotCompound(head));
         };
         let record = match fill {
-            Fill::Tails => tail_record(node, CompoundInfo::tail(head, order)),
+            Fill::Tails => tail_record(node, head.tail_info(order)),
             Fill::Unused => clean_record(node, Flags::empty()),
         };
         let block = Folded {

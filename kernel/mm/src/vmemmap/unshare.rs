@@ -22,8 +22,7 @@ use crate::addr::{Order, PAGE_SIZE, Pfn, VirtAddr, VirtRange};
 use crate::frames::FrameSource;
 use crate::machine::{FailPoint, Machine};
 use crate::page::{
-    self, CompoundInfo, Flags, HEAD_PAGES, Page, PageType, SHARES_ACROSS_NODE, STRUCT_PAGE_SIZE,
-    tail_record,
+    self, Flags, HEAD_PAGES, Page, PageType, SHARES_ACROSS_NODE, STRUCT_PAGE_SIZE, tail_record,
 };
 use crate::paging::{self, Entry, Flush, Level, Pte, PteFlags};
 
@@ -96,7 +95,7 @@ impl Vmemmap {
         let (entry, tail, order) = self.tail_entry(m, head, page)?;
         let (own, first) = (entry.pte.pfn(), page_of(page).start);
         let node = head.node(m);
-        let record = tail_record(node, CompoundInfo::tail(head, order));
+        let record = tail_record(node, head.tail_info(order));
         let plain = |n| Page::at(first).nth(n).record(m) == record;
         if own == tail || first == head.address() || !(0..HEAD_PAGES).all(plain) {
             return Ok(false);

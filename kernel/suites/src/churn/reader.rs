@@ -68,7 +68,7 @@ impl<M: Machine> Churn<'_, M> {
         let info = page.compound_info(m);
         let memmap = self.env.mm.vmemmap.memmap();
         let head = |order| memmap.page(memmap.pfn(page).align_down(order));
-        let tail = |order| info == CompoundInfo::tail(head(order), order);
+        let tail = |order| info == head(order).tail_info(order);
         let good = if info.is_tail() {
             Order::range_inclusive(Order::of(1), Order::MAX).any(tail)
         } else {

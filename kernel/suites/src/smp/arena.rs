@@ -199,7 +199,7 @@ impl<'a, 'b, M: Machine> Arena<'a, 'b, M> {
         let mut orders = self.orders.iter().filter(|order| **order <= self.order);
         orders.any(|order| {
             let head = self.page(n / order.pages() * order.pages());
-            info == CompoundInfo::tail(head, *order) && !n.is_multiple_of(order.pages())
+            info == head.tail_info(*order) && !n.is_multiple_of(order.pages())
         })
     }
 

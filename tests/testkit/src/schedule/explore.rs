@@ -3,8 +3,8 @@
 use core::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::plan::{Plan, Strategy};
-use super::runner::{Steps, run, text};
+use super::plan::{Plan, Steps, Strategy};
+use super::runner::{run, text};
 
 /// Where the plan of one schedule to be replayed is looked for.
 const VARIABLE: &str = "TAILFOLD_SEED";

@@ -19,8 +19,8 @@ mod story;
 mod view;
 
 pub use explore::{Explored, Found, Story, explore, search};
-pub use plan::{Plan, Strategy};
+pub use plan::{Plan, Steps, Strategy};
 pub(crate) use point::{Point, hold, is_handler, is_scheduled, point};
-pub use runner::{Failure, LIMIT, Steps, run};
+pub use runner::{Failure, LIMIT, run};
 pub use story::{Done, small};
 pub use view::View;

@@ -3,7 +3,18 @@
 use core::fmt;
 use core::str::FromStr;
 
-use super::runner::Steps;
+/// What a schedule took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Steps {
+    /// Points passed by all CPUs together.
+    pub points: u64,
+    /// Those of them at which data is loaded or stored.
+    pub accesses: u64,
+    /// Those at which tables, caches or interrupt flags change.
+    pub events: u64,
+    /// How often another CPU went on than before.
+    pub switches: u64,
+}
 
 /// How the next CPU is picked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -6,25 +6,12 @@ use std::any::Any;
 use corosensei::CoroutineResult;
 
 use super::fiber::{self, Fiber};
-use super::plan::{Chooser, Plan};
+use super::plan::{Chooser, Plan, Steps};
 use super::point::{self, Point};
 use crate::machine::THIS_CPU;
 
 /// Steps after which a schedule counts as one that never ends.
 pub const LIMIT: u64 = 5_000_000;
-
-/// What a schedule took.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Steps {
-    /// Points passed by all CPUs together.
-    pub points: u64,
-    /// Those of them at which data is loaded or stored.
-    pub accesses: u64,
-    /// Those at which tables, caches or interrupt flags change.
-    pub events: u64,
-    /// How often another CPU went on than before.
-    pub switches: u64,
-}
 
 /// How a schedule failed.
 pub enum Failure {

@@ -7,7 +7,7 @@ use super::compound_info::CompoundInfo;
 use super::encoding::{Chosen, Encoding, Sharing};
 use super::flags::{Flags, PageType};
 use super::geometry::{STRUCT_PAGE_SIZE, Shape};
-use crate::addr::{NodeId, VirtAddr};
+use crate::addr::{NodeId, Order, VirtAddr};
 use crate::machine::{Fault, Machine};
 
 /// The layout, for the compiler to check. Never instantiated.
@@ -84,6 +84,14 @@ pub const fn tail_record(node: NodeId, info: CompoundInfo) -> Record {
 pub struct Page(VirtAddr);
 
 impl Page {
+    /// Returns the word of each tail of the compound page of `order` of which this is the head.
+    #[inline]
+    #[must_use]
+    #[doc(alias = "set_compound_head")]
+    pub fn tail_info(self, order: Order) -> CompoundInfo {
+        CompoundInfo::of(self.address(), order)
+    }
+
     /// From the address of a struct page in the vmemmap, as
     /// [`Memmap::page`] computes it or a link in a struct page holds it.
     #[inline]
