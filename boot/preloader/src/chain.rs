@@ -14,21 +14,14 @@ use uefi::{CStr16, Handle, Status};
 const PATH_BYTES: usize = 2048;
 
 /// Why a program cannot be started.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, thiserror::Error)]
 pub enum Error {
     /// The firmware does not tell the volume, or its path is too long.
+    #[error("the firmware does not tell what it was read from")]
     NoVolume,
     /// The firmware cannot read the file, or will not run it.
+    #[error("the firmware's answer is {0:?}")]
     NotLoaded(Status),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoVolume => write!(f, "the firmware does not tell what it was read from"),
-            Self::NotLoaded(status) => write!(f, "the firmware's answer is {status:?}"),
-        }
-    }
 }
 
 impl<T: fmt::Debug> From<uefi::Error<T>> for Error {

@@ -185,8 +185,13 @@ impl Nodes {
                 .filter(|key| last < Some(*key))
                 .min()
         };
-        let rest = core::iter::successors(after(None), move |last| after(Some(*last)));
-        core::iter::once(own).chain(rest.map(|(.., node)| node))
+        // Asked for one by one: most allocations need the first node only.
+        let mut last = None;
+        let rest = core::iter::from_fn(move || {
+            last = after(last);
+            last
+        });
+        core::iter::once(own).chain(rest.fuse().map(|(.., node)| node))
     }
 
     /// The node itself.

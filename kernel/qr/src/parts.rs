@@ -3,7 +3,6 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 
 use miniz_oxide::deflate::compress_to_vec_zlib;
 use miniz_oxide::inflate::decompress_to_vec_zlib_with_limit;
@@ -41,36 +40,22 @@ pub fn pack(text: &str) -> Vec<String> {
 }
 
 /// Why parts cannot be read.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unreadable {
     /// A part does not start as [`pack`] starts one.
+    #[error("a code that is not a report: one starts with `{MARK}1/`")]
     NotOurs,
     /// A part of the report is not among them; its number, and how many there are.
+    #[error("code {0} of {1} is missing; all are needed, in any order")]
     Missing(usize, usize),
     /// Two parts are of different reports.
+    #[error("codes of different reports")]
     Mixed,
     /// What they hold together is damaged.
+    #[error("the text of the codes is damaged")]
     Damaged,
 }
-
-impl fmt::Display for Unreadable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotOurs => write!(f, "a code that is not a report: one starts with `{MARK}1/`"),
-            Self::Missing(number, count) => {
-                write!(
-                    f,
-                    "code {number} of {count} is missing; all are needed, in any order"
-                )
-            }
-            Self::Mixed => f.write_str("codes of different reports"),
-            Self::Damaged => f.write_str("the text of the codes is damaged"),
-        }
-    }
-}
-
-impl core::error::Error for Unreadable {}
 
 /// Number, count and content of a part.
 fn split(part: &str) -> Option<(usize, usize, &str)> {

@@ -3,40 +3,56 @@
 use core::fmt;
 
 /// An error of a file operation. Its text is what `strerror` of glibc says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[doc(alias = "errno")]
 pub enum Errno {
     /// Operation not permitted.
+    #[error("Operation not permitted")]
     EPERM,
     /// No such file or directory.
+    #[error("No such file or directory")]
     ENOENT,
     /// Interrupted: output takes no more, because of Ctrl-C or because a pipe is full.
+    #[error("Interrupted system call")]
     EINTR,
     /// There is no such memory.
+    #[error("No such device or address")]
     ENXIO,
     /// What Linux says of a write to a file of `/proc` that takes none.
+    #[error("Input/output error")]
     EIO,
     /// Not now.
+    #[error("Resource temporarily unavailable")]
     EAGAIN,
     /// No memory for it.
+    #[error("Cannot allocate memory")]
     ENOMEM,
     /// The file is not to be read, or not to be written; or files cannot be made there.
+    #[error("Permission denied")]
     EACCES,
     /// Somebody else uses it.
+    #[error("Device or resource busy")]
     EBUSY,
     /// A part of the path is a file.
+    #[error("Not a directory")]
     ENOTDIR,
     /// A directory where a file is needed.
+    #[error("Is a directory")]
     EISDIR,
     /// The value is none that the file takes.
+    #[error("Invalid argument")]
     EINVAL,
     /// A pipe took no more.
+    #[error("No space left on device")]
     ENOSPC,
     /// The number does not fit.
+    #[error("Numerical result out of range")]
     ERANGE,
     /// The machine cannot do it.
+    #[error("Operation not supported")]
     EOPNOTSUPP,
     /// The frame is known to be broken.
+    #[error("Memory page has hardware error")]
     EHWPOISON,
 }
 
@@ -64,31 +80,6 @@ impl Errno {
         }
     }
 }
-
-impl fmt::Display for Errno {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::EPERM => "Operation not permitted",
-            Self::ENOENT => "No such file or directory",
-            Self::EINTR => "Interrupted system call",
-            Self::EIO => "Input/output error",
-            Self::ENXIO => "No such device or address",
-            Self::EAGAIN => "Resource temporarily unavailable",
-            Self::ENOMEM => "Cannot allocate memory",
-            Self::EACCES => "Permission denied",
-            Self::EBUSY => "Device or resource busy",
-            Self::ENOTDIR => "Not a directory",
-            Self::EISDIR => "Is a directory",
-            Self::EINVAL => "Invalid argument",
-            Self::ENOSPC => "No space left on device",
-            Self::ERANGE => "Numerical result out of range",
-            Self::EOPNOTSUPP => "Operation not supported",
-            Self::EHWPOISON => "Memory page has hardware error",
-        })
-    }
-}
-
-impl core::error::Error for Errno {}
 
 /// Output fails only when it is to end, so that `?` works on `write!` in a file.
 impl From<fmt::Error> for Errno {

@@ -35,24 +35,17 @@ const SECOND_STARTUP_MICROS: u64 = 10_000;
 const INIT_MICROS: u64 = 10_000;
 
 /// Why a CPU could not be started.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum Failed {
     /// It did not come up in so many microseconds.
+    #[error("no answer within {} ms", .0 / 1000)]
     NoAnswer(u64),
     /// Its APIC id needs x2APIC.
+    #[error("ids above {MAX_XAPIC_ID:#x} need x2APIC")]
     IdTooLarge,
     /// Its stacks could not be mapped.
+    #[error("no stacks: {0:?}")]
     Stacks(MapError),
-}
-
-impl fmt::Display for Failed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoAnswer(micros) => write!(f, "no answer within {} ms", micros / 1000),
-            Self::IdTooLarge => write!(f, "ids above {MAX_XAPIC_ID:#x} need x2APIC"),
-            Self::Stacks(why) => write!(f, "no stacks: {why:?}"),
-        }
-    }
 }
 
 /// Frames below 1 MiB for the way up. The rest of that memory is nobody's either.

@@ -94,7 +94,7 @@ pub fn misaligned_base_is_found<M: Machine>(env: &Env<'_, M>) -> Outcome {
             let expected = if order <= max {
                 Ok(Order::of(order))
             } else {
-                Err(HvoError::BaseMisaligned(Some(Order::of(max))))
+                Err(HvoError::BaseMisaligned(Order::of(max)))
             };
             check_eq!(
                 vmemmap.check_order(env.m, order),

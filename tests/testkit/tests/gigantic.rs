@@ -123,7 +123,7 @@ fn a_misaligned_base_refuses_the_first_order_that_it_cannot_serve() {
             let expected = if order <= largest {
                 Ok(Order::of(order))
             } else {
-                Err(HvoError::BaseMisaligned(Some(Order::of(largest))))
+                Err(HvoError::BaseMisaligned(Order::of(largest)))
             };
             assert_eq!(
                 w.vmemmap().check_order(&w.m, order),
@@ -153,7 +153,7 @@ fn a_refused_block_is_not_touched() {
     let w = World::builder().ram(0, 0, 4096).base(base).boot();
     let (head, _) = folio(&w, 16);
     let refused = w.fold(head, Order::of(16));
-    assert_eq!(refused, Err(HvoError::BaseMisaligned(Some(Order::of(15)))));
+    assert_eq!(refused, Err(HvoError::BaseMisaligned(Order::of(15))));
     assert_eq!(w.vmemmap().ledger().totals().saved, 0);
     mm::page::prep_compound_tails(&w.m, head, Order::of(16));
     w.dissolve(head, Order::of(16));

@@ -10,8 +10,6 @@
 
 mod poison;
 
-use core::fmt;
-
 use crate::addr::{NodeId, Order, Pfn, PfnRange};
 use crate::machine::Machine;
 use crate::page::{
@@ -20,9 +18,10 @@ use crate::page::{
 use crate::paging;
 
 /// A free that must not be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Misuse {
     /// The block is free already.
+    #[error("double free: {block:?} lies in the free block of order {order} at {free:?}")]
     DoubleFree {
         /// What was to be freed.
         block: Pfn,
@@ -32,6 +31,7 @@ pub enum Misuse {
         order: Order,
     },
     /// The block was allocated with another order.
+    #[error("free with the wrong order: {block:?} has order {allocated}, freed as {freed}")]
     WrongOrder {
         /// What was to be freed.
         block: Pfn,
@@ -42,49 +42,19 @@ pub enum Misuse {
     },
     /// No allocated block starts there: the middle of one, a reserved frame, one
     /// of another node, or no RAM.
+    #[error("free of a foreign frame: no allocated block starts at {block:?}")]
     Foreign {
         /// What was to be freed.
         block: Pfn,
     },
     /// No block of that order can start there.
+    #[error("free of a misaligned block: {block:?} as order {order}")]
     Misaligned {
         /// What was to be freed.
         block: Pfn,
         /// The order it was to be freed with.
         order: Order,
     },
-}
-
-impl fmt::Display for Misuse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::DoubleFree { block, free, order } => {
-                write!(
-                    f,
-                    "double free: {block:?} lies in the free block of order {order} at {free:?}"
-                )
-            }
-            Self::WrongOrder {
-                block,
-                allocated,
-                freed,
-            } => {
-                write!(
-                    f,
-                    "free with the wrong order: {block:?} has order {allocated}, freed as {freed}"
-                )
-            }
-            Self::Foreign { block } => {
-                write!(
-                    f,
-                    "free of a foreign frame: no allocated block starts at {block:?}"
-                )
-            }
-            Self::Misaligned { block, order } => {
-                write!(f, "free of a misaligned block: {block:?} as order {order}")
-            }
-        }
-    }
 }
 
 /// Free blocks of one node.

@@ -1,30 +1,21 @@
 //! Reading the content of a huge page, around broken frames.
 
-use core::fmt;
-
 use super::HugeTlb;
 use crate::addr::{PAGE_SIZE, Pfn};
 use crate::machine::Machine;
 use crate::page::{self, Memmap, Page, has_hwpoisoned};
 
 /// Why nothing was read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ReadError {
     /// The frame with the first byte is broken.
     #[doc(alias = "EIO")]
+    #[error("pfn {:#x} is broken", .0.as_u64())]
     Broken(Pfn),
     /// The position in bytes is no multiple of 8.
     #[doc(alias = "EINVAL")]
+    #[error("position {0} is no multiple of 8")]
     Misaligned(u64),
-}
-
-impl fmt::Display for ReadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Broken(pfn) => write!(f, "pfn {:#x} is broken", pfn.as_u64()),
-            Self::Misaligned(at) => write!(f, "position {at} is no multiple of 8"),
-        }
-    }
 }
 
 impl HugeTlb {

@@ -13,7 +13,6 @@ mod failure;
 mod soft;
 mod unpoison;
 
-use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use crate::addr::Pfn;
@@ -54,47 +53,32 @@ pub enum Handled {
 }
 
 /// Why a frame was not handled.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum PoisonError {
     /// There is no such RAM.
     #[doc(alias = "ENXIO")]
+    #[error("pfn {:#x} is no RAM", .0.as_u64())]
     NoRam(Pfn),
     /// It was known to be broken.
     #[doc(alias = "EHWPOISON")]
+    #[error("pfn {:#x} is known to be broken", .0.as_u64())]
     AlreadyPoisoned(Pfn),
     /// It is not broken, so it cannot be repaired.
+    #[error("pfn {:#x} is not broken", .0.as_u64())]
     NotPoisoned(Pfn),
     /// It is in use by what can neither do without it nor be moved; or, to be repaired, part
     /// of a folio that does not know which of its frames are broken.
     #[doc(alias = "EBUSY")]
+    #[error("pfn {:#x} is in use and cannot be moved", .0.as_u64())]
     Busy(Pfn),
     /// No memory to restore the struct pages of the huge page that it is part of.
     #[doc(alias = "ENOMEM")]
+    #[error("no memory for the struct pages of the huge page of pfn {:#x}", .0.as_u64())]
     NoMemory(Pfn),
     /// Soft offlining is switched off.
     #[doc(alias = "EOPNOTSUPP")]
+    #[error("soft offlining is switched off")]
     Disabled,
-}
-
-impl fmt::Display for PoisonError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoRam(pfn) => write!(f, "pfn {:#x} is no RAM", pfn.as_u64()),
-            Self::AlreadyPoisoned(pfn) => {
-                write!(f, "pfn {:#x} is known to be broken", pfn.as_u64())
-            }
-            Self::NotPoisoned(pfn) => write!(f, "pfn {:#x} is not broken", pfn.as_u64()),
-            Self::Busy(pfn) => write!(f, "pfn {:#x} is in use and cannot be moved", pfn.as_u64()),
-            Self::NoMemory(pfn) => {
-                let pfn = pfn.as_u64();
-                write!(
-                    f,
-                    "no memory for the struct pages of the huge page of pfn {pfn:#x}"
-                )
-            }
-            Self::Disabled => write!(f, "soft offlining is switched off"),
-        }
-    }
 }
 
 /// The broken frames of a machine, and what is done about new ones.

@@ -79,56 +79,33 @@ pub struct Srat {
 }
 
 /// What is wrong with an SRAT, and where.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Damage {
     /// More memory entries than [`MAX_MEMORY_ENTRIES`].
+    #[error("more than {MAX_MEMORY_ENTRIES} memory entries")]
     TooManyMemoryEntries,
     /// More CPU entries than [`MAX_CPU_ENTRIES`].
+    #[error("more than {MAX_CPU_ENTRIES} CPU entries")]
     TooManyCpuEntries,
     /// An entry that ends beyond the physical address space.
+    #[error("{:#x} bytes at {:#x} in PXM {} end beyond the {MAX_PHYSMEM_BITS}-bit address space", .0.length, .0.start, .0.domain)]
     TooLong(MemoryAffinity),
     /// The same memory in two domains.
+    #[error("{0} overlaps with {1}")]
     Overlap(MemoryAffinity, MemoryAffinity),
     /// A domain whose number is [`MAX_DOMAINS`] or more.
+    #[error("PXM {0} is not below {MAX_DOMAINS}")]
     DomainTooLarge(u32),
     /// A domain beyond the first [`MAX_NODES`].
+    #[error("PXM {0} is one too many, there can be {MAX_NODES}")]
     TooManyDomains(u32),
     /// No enabled entry has any RAM in it.
+    #[error("no enabled entry has RAM in it")]
     NoMemory,
     /// More RAM than [`COVER_SLACK`] is in no domain: the first of it, pages that
     /// are covered, pages in all.
+    #[error("{} is in no PXM, only {} of {} MiB of RAM are", MemRange(*.0), mib(*.1), mib(*.2))]
     NotCovered(PfnRange, u64, u64),
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooManyMemoryEntries => {
-                write!(f, "more than {MAX_MEMORY_ENTRIES} memory entries")
-            }
-            Self::TooManyCpuEntries => write!(f, "more than {MAX_CPU_ENTRIES} CPU entries"),
-            Self::TooLong(entry) => write!(
-                f,
-                "{:#x} bytes at {:#x} in PXM {} end beyond the {MAX_PHYSMEM_BITS}-bit address space",
-                entry.length, entry.start, entry.domain
-            ),
-            Self::Overlap(a, b) => write!(f, "{a} overlaps with {b}"),
-            Self::DomainTooLarge(domain) => {
-                write!(f, "PXM {domain} is not below {MAX_DOMAINS}")
-            }
-            Self::TooManyDomains(domain) => {
-                write!(f, "PXM {domain} is one too many, there can be {MAX_NODES}")
-            }
-            Self::NoMemory => write!(f, "no enabled entry has RAM in it"),
-            Self::NotCovered(first, covered, all) => write!(
-                f,
-                "{} is in no PXM, only {} of {} MiB of RAM are",
-                MemRange(*first),
-                mib(*covered),
-                mib(*all)
-            ),
-        }
-    }
 }
 
 impl Srat {

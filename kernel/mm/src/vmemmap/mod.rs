@@ -64,68 +64,52 @@ use crate::page::{self, Flags, Memmap, Page, VMEMMAP_TAIL_MIN_ORDER, vmemmap_pag
 pub const NR_TAILS: usize = Order::COUNT - VMEMMAP_TAIL_MIN_ORDER.index();
 
 /// Why a block was not folded or unfolded. The block is as it was.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum HvoError {
     /// The struct pages of this build cannot be folded.
+    #[error("{0}")]
     Refused(Refusal),
     /// The memmap of a block of this order is less than two frames, or the order
     /// is above the largest folio.
+    #[error("order {0} is outside {VMEMMAP_TAIL_MIN_ORDER}..={max}", max = Order::MAX)]
     OrderOutOfBounds(u8),
     /// The vmemmap's base is aligned for folios up to this order only.
-    BaseMisaligned(Option<Order>),
+    #[error("the vmemmap base is aligned for orders up to {0} only")]
+    BaseMisaligned(Order),
+    /// The vmemmap's base is aligned for folios of no order.
+    #[error("the vmemmap base is not aligned at all")]
+    BaseUnaligned,
     /// The head's struct page is not at a multiple of the block's memmap.
+    #[error("{0:?} is not aligned to its memmap")]
     HeadMisaligned(Page),
     /// Not the head of a compound page of that order.
+    #[error("{0:?} is no head of that order")]
     NotCompound(Page),
     /// Somebody holds a reference: count.
+    #[error("the count is {0}, not 0")]
     NotFrozen(u32),
     /// Struct pages are shared within a folio only, so none can change folios folded.
+    #[error("struct pages are shared within a folio only; it must be unfolded first")]
     SharedWithinFolio,
     /// The block is folded already.
+    #[error("folded already")]
     AlreadyOptimized,
     /// The block with this head is not folded.
+    #[error("{0:?} is not the head of a folded block")]
     NotOptimized(Page),
     /// A tail holds something that folding would lose. Found by checked builds.
+    #[error("tail {0:?} holds data")]
     TailInUse(Page),
     /// A frame of the block with this head is broken, and its struct page says so.
+    #[error("a frame of the block of {0:?} is broken")]
     Poisoned(Page),
     /// No frame for a table, a shared tail or a restored page.
+    #[error("out of memory")]
     NoMemory,
     /// A failure was injected while table entries were being stored; they have
     /// been put back.
+    #[error("failure injected")]
     Injected,
-}
-
-impl fmt::Display for HvoError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(why) => write!(f, "{why}"),
-            Self::OrderOutOfBounds(order) => {
-                write!(
-                    f,
-                    "order {order} is outside {VMEMMAP_TAIL_MIN_ORDER}..={}",
-                    Order::MAX
-                )
-            }
-            Self::BaseMisaligned(Some(max)) => {
-                write!(f, "the vmemmap base is aligned for orders up to {max} only")
-            }
-            Self::BaseMisaligned(None) => write!(f, "the vmemmap base is not aligned at all"),
-            Self::HeadMisaligned(page) => write!(f, "{page:?} is not aligned to its memmap"),
-            Self::NotCompound(page) => write!(f, "{page:?} is no head of that order"),
-            Self::NotFrozen(count) => write!(f, "the count is {count}, not 0"),
-            Self::SharedWithinFolio => write!(
-                f,
-                "struct pages are shared within a folio only; it must be unfolded first"
-            ),
-            Self::AlreadyOptimized => write!(f, "folded already"),
-            Self::NotOptimized(page) => write!(f, "{page:?} is not the head of a folded block"),
-            Self::TailInUse(page) => write!(f, "tail {page:?} holds data"),
-            Self::Poisoned(page) => write!(f, "a frame of the block of {page:?} is broken"),
-            Self::NoMemory => write!(f, "out of memory"),
-            Self::Injected => write!(f, "failure injected"),
-        }
-    }
 }
 
 /// The memmap of a machine: geometry, shared tails, and the ledger.
@@ -209,7 +193,7 @@ impl Vmemmap {
             Some(max) if order <= max => Ok(order),
             max => {
                 self.check_alignment(m);
-                Err(HvoError::BaseMisaligned(max))
+                Err(max.map_or(HvoError::BaseUnaligned, HvoError::BaseMisaligned))
             }
         }
     }

@@ -52,7 +52,7 @@ impl Lexer<'_> {
             '>' if self.next_is('&') => self.redirect(">&"),
             '>' => self.redirect(">"),
             '<' => self.redirect("<"),
-            '&' | '(' | ')' | '`' => return Err(SyntaxError::Unexpected(Some(c.into()))),
+            '&' | '(' | ')' | '`' => return Err(SyntaxError::Unexpected(c.into())),
             '\'' => self.single_quoted()?,
             '"' => self.double_quoted()?,
             // At the very end it stands for itself.
@@ -137,7 +137,7 @@ impl Lexer<'_> {
                 None => return Err(SyntaxError::Unterminated),
                 Some('"') => return Ok(()),
                 Some('$') => self.dollar(true)?,
-                Some('`') => return Err(SyntaxError::Unexpected(Some('`'.into()))),
+                Some('`') => return Err(SyntaxError::Unexpected('`'.into())),
                 Some('\\') => match self.rest.next() {
                     None => return Err(SyntaxError::Unterminated),
                     Some(c @ ('"' | '\\' | '$' | '`')) => self.quoted(c),

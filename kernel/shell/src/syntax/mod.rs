@@ -113,35 +113,27 @@ const RESERVED: [&str; 21] = [
 ];
 
 /// Why a line cannot be understood.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum SyntaxError {
     /// A quote is not closed.
+    #[error("syntax error: unterminated quoted string")]
     Unterminated,
-    /// A token where none can be; `None` is the end of the line.
-    Unexpected(Option<String>),
+    /// A token where none can be.
+    #[error("syntax error: unexpected \"{0}\"")]
+    Unexpected(String),
+    /// The end of the line where it cannot be.
+    #[error("syntax error: unexpected newline")]
+    UnexpectedEnd,
     /// A redirection of a descriptor that there is not.
+    #[error("syntax error: bad fd number {0}: there are 0, 1 and 2")]
     BadDescriptor(String),
     /// An expansion that this shell does not know.
+    #[error("syntax error: no expansion of {0}: there is only $?")]
     NoExpansion(String),
     /// A reserved word: the shell has no control flow.
+    #[error("syntax error: \"{0}\": this shell has no control flow")]
     Reserved(String),
     /// An assignment: the shell has no variables.
+    #[error("syntax error: \"{0}\": this shell has no variables")]
     Assignment(String),
-}
-
-impl fmt::Display for SyntaxError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("syntax error: ")?;
-        match self {
-            Self::Unterminated => f.write_str("unterminated quoted string"),
-            Self::Unexpected(None) => f.write_str("unexpected newline"),
-            Self::Unexpected(Some(token)) => write!(f, "unexpected \"{token}\""),
-            Self::BadDescriptor(fd) => write!(f, "bad fd number {fd}: there are 0, 1 and 2"),
-            Self::NoExpansion(text) => {
-                write!(f, "no expansion of {text}: there is only $?")
-            }
-            Self::Reserved(word) => write!(f, "\"{word}\": this shell has no control flow"),
-            Self::Assignment(word) => write!(f, "\"{word}\": this shell has no variables"),
-        }
-    }
 }

@@ -32,7 +32,7 @@ pub(crate) fn parse(line: &str) -> Result<Vec<Pipeline>, SyntaxError> {
             Token::Operator(operator) => operator,
         };
         if simple.is_empty() {
-            return Err(SyntaxError::Unexpected(Some(operator.into())));
+            return Err(SyntaxError::Unexpected(operator.into()));
         }
         commands.push(core::mem::take(&mut simple));
         wanting = operator != ";";
@@ -51,7 +51,7 @@ pub(crate) fn parse(line: &str) -> Result<Vec<Pipeline>, SyntaxError> {
         commands.push(simple);
         pipelines.push(Pipeline { when, commands });
     } else if wanting {
-        return Err(SyntaxError::Unexpected(None));
+        return Err(SyntaxError::UnexpectedEnd);
     }
     Ok(pipelines)
 }
@@ -91,9 +91,9 @@ fn redirect(
 ) -> Result<Redirect, SyntaxError> {
     let word = match to {
         Some(Token::Word(word)) => word,
-        None => return Err(SyntaxError::Unexpected(None)),
+        None => return Err(SyntaxError::UnexpectedEnd),
         Some(Token::Operator(text) | Token::Redirect(_, text)) => {
-            return Err(SyntaxError::Unexpected(Some(text.into())));
+            return Err(SyntaxError::Unexpected(text.into()));
         }
     };
     let input = operator == "<";

@@ -12,8 +12,6 @@ mod madt;
 mod slit;
 mod srat;
 
-use core::fmt;
-
 use acpi::AcpiError;
 use acpi::rsdp::Rsdp;
 use acpi::sdt::{SdtHeader, Signature};
@@ -33,11 +31,13 @@ const MAX_TABLE: usize = 1 << 20;
 const MAX_TABLES: usize = 256;
 
 /// Why a table cannot be used.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The firmware names no root pointer.
+    #[error("the firmware has no root pointer")]
     NoRsdp,
     /// No memory of the machine lies there.
+    #[error("{what} of {bytes} bytes at {at:#x}: not in any region of the memory map")]
     OutsideMemory {
         /// What should have been there.
         what: &'static str,
@@ -47,23 +47,11 @@ pub(crate) enum Error {
         bytes: usize,
     },
     /// The header or the checksum is wrong.
+    #[error("{0} is damaged: {1:?}")]
     Invalid(&'static str, AcpiError),
     /// The table is not listed.
+    #[error("the firmware has no {0}")]
     NotListed(&'static str),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoRsdp => f.write_str("the firmware has no root pointer"),
-            Self::OutsideMemory { what, at, bytes } => write!(
-                f,
-                "{what} of {bytes} bytes at {at:#x}: not in any region of the memory map"
-            ),
-            Self::Invalid(what, why) => write!(f, "{what} is damaged: {why:?}"),
-            Self::NotListed(what) => write!(f, "the firmware has no {what}"),
-        }
-    }
 }
 
 /// Firmware memory that may be read, as a test by physical address and length.

@@ -1,7 +1,5 @@
 //! The System Locality Information Table (ACPI 6.5, 5.2.17): how far apart proximity domains are.
 
-use core::fmt;
-
 use mm::numa::{BadDistance, Slit};
 
 /// The number of domains, behind the header; the square of distances follows.
@@ -9,24 +7,17 @@ const COUNT: usize = 36;
 const DISTANCES: usize = COUNT + 8;
 
 /// Why a table cannot be used.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// Too short for as many domains as it says, or for the number.
+    #[error("{bytes} bytes are too few for its domains")]
     Short {
         /// Bytes there are, header included.
         bytes: usize,
     },
     /// A distance that cannot be.
+    #[error("{0}")]
     Distance(BadDistance),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Short { bytes } => write!(f, "{bytes} bytes are too few for its domains"),
-            Self::Distance(why) => write!(f, "{why}"),
-        }
-    }
 }
 
 /// The distances of the table (header included).
