@@ -8,7 +8,7 @@ use mm::system::Mm;
 use mm::vmemmap::RamRange;
 use params::Options;
 use spin::Once;
-use suites::Env;
+use suites::{Env, Kept};
 
 use crate::arch::x86_64::layout;
 use crate::boot::cmdline;
@@ -152,6 +152,9 @@ pub(crate) fn early() -> &'static EarlyFrames<'static> {
     EARLY.get().expect("the memory map has been read")
 }
 
+/// What no self-test has made.
+static KEPT: Kept = Kept::new();
+
 /// What a self-test is given.
 pub(crate) fn env() -> Env<'static, Metal> {
     Env {
@@ -159,6 +162,6 @@ pub(crate) fn env() -> Env<'static, Metal> {
         mm: &MM,
         ram: ram(),
         scratch: VirtAddr::new(layout::SCRATCH),
-        taken: suites::Taken::none(),
+        kept: &KEPT,
     }
 }

@@ -62,7 +62,12 @@ impl WorldBuilder {
         for (cpu, node) in mm.nodes.online().enumerate().take(self.cpus) {
             m.set_node(cpu, node);
         }
-        Ok(World { m, mm, ram })
+        Ok(World {
+            m,
+            mm,
+            ram,
+            kept: suites::Kept::new(),
+        })
     }
 
     fn memory_map(&self) -> MemoryMap<32> {
@@ -91,6 +96,7 @@ pub struct World {
     /// Its memory manager.
     pub mm: Box<Mm>,
     ram: MemoryMap<32>,
+    kept: suites::Kept,
 }
 
 impl World {
@@ -112,7 +118,7 @@ impl World {
             mm: &self.mm,
             ram: self.ram.as_slice(),
             scratch: self.m.scratch().start,
-            taken: suites::Taken::none(),
+            kept: &self.kept,
         }
     }
 

@@ -139,7 +139,6 @@ pub fn names_misuse<M: Machine>(env: &Env<'_, M>) -> Outcome {
 pub fn freed_ranges_merge<M: Machine>(env: &Env<'_, M>) -> Outcome {
     let before = blocks(env);
     let block = env.block(Order::PMD)?;
-    env.give_away(block);
     env.mm.nodes.split(env.m, block, Order::PMD);
     for (first, pages) in [(0, 1), (8, 504), (1, 7)] {
         env.mm.nodes.free_pages(env.m, block.offset(first), pages);

@@ -1,20 +1,19 @@
 //! What a case is given to work with, and what most cases do.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::{Deref, DerefMut};
 
+use crate::sweep::{Kept, clear_scratch};
 use ktest::{Outcome, Stop, check_eq, skip};
 use mm::addr::{NodeId, Order, Pfn, VirtAddr};
 use mm::frames::{FrameSource, Placement};
 use mm::hugetlb::{Backing, Hstate};
-use mm::machine::{FailPoint, Machine};
+use mm::machine::Machine;
 use mm::page::encoding::Sharing;
-use mm::page::{self, Page, PageType};
+use mm::page::{self, Page};
 use mm::paging;
 use mm::system::Mm;
 use mm::vmemmap::{Fill, RamRange, Totals};
-use spin::Mutex;
 
 /// A machine with its memory manager up.
 #[derive(Debug)]
@@ -27,21 +26,8 @@ pub struct Env<'a, M: Machine> {
     pub ram: &'a [RamRange],
     /// 512 GiB of address space, aligned to that, with nothing mapped in it.
     pub scratch: VirtAddr,
-    /// What a case has taken and not given back.
-    pub taken: Taken,
-}
-
-/// The blocks that a case holds, by their first frames: what is left in here when it ends early is
-/// given back by [`tidy`].
-#[derive(Debug, Default)]
-pub struct Taken(Mutex<BTreeMap<Pfn, Order>>);
-
-impl Taken {
-    /// Returns a list with nothing in it.
-    #[must_use]
-    pub const fn none() -> Self {
-        Self(Mutex::new(BTreeMap::new()))
-    }
+    /// What no case has made.
+    pub kept: &'a Kept,
 }
 
 /// Numbers that come back to what they were when a case leaves no trace.
@@ -104,43 +90,17 @@ impl<'a, M: Machine> Env<'a, M> {
 
     /// Takes a block of `order`, if there is one where `placement` allows.
     pub fn alloc(&self, order: Order, placement: Placement) -> Option<Pfn> {
-        let block = self.mm.nodes.alloc(self.m, order, placement)?;
-        self.taken.0.lock().insert(block, order);
-        Some(block)
+        self.mm.nodes.alloc(self.m, order, placement)
     }
 
-    /// Gives a block back, wherever it came from.
+    /// Gives a block back.
     pub fn free(&self, block: Pfn, order: Order) {
-        self.give_away(block);
         self.mm.nodes.free(self.m, block, order);
     }
 
-    /// Makes somebody else, such as a pool, the owner of a block: [`tidy`] leaves it alone.
-    pub fn give_away(&self, block: Pfn) {
-        self.taken.0.lock().remove(&block);
-    }
-
-    /// Gives everything back that a case which ended early still holds, folded or not.
-    fn give_back(&self) {
-        let taken = core::mem::take(&mut *self.taken.0.lock());
-        for (block, order) in taken {
-            let head = self.page(block);
-            if head.is_head(self.m) {
-                // Tails that a case has damaged are written again, too.
-                let _ = self.unfold(head, order);
-                page::undo_compound_tails(self.m, head, order);
-                page::undo_compound_head(self.m, head, order);
-            }
-            head.set_ref_count(self.m, 0);
-            head.set_page_type(self.m, PageType::NONE);
-            // What cases write to tell it again.
-            for n in 0..order.pages().min(page::HEAD_PAGES) {
-                let page = head.nth(n);
-                page.set_mapping(self.m, 0);
-                page.set_private(self.m, 0);
-            }
-            self.mm.nodes.free(self.m, block, order);
-        }
+    /// Gives back what a case that ended early still holds.
+    pub fn sweep(&self) {
+        self.kept.sweep(self);
     }
 
     /// Nothing, to which blocks may be added: they are given back with it.
@@ -171,7 +131,6 @@ impl<'a, M: Machine> Env<'a, M> {
         let order = Order::clamped((2 * singles).next_power_of_two().ilog2());
         let block = self.block(order)?;
         let mut held = self.take_blocks();
-        self.give_away(block);
         self.mm.nodes.split(self.m, block, order);
         for (n, frame) in block.block(order).iter().enumerate() {
             if n % 2 == 0 {
@@ -338,14 +297,13 @@ impl<M: Machine> Drop for Held<'_, '_, M> {
 /// # Errors
 /// The case's own outcome; a failure if it was skipped and the machine's numbers have changed.
 pub fn tidy<M: Machine>(env: &Env<'_, M>, case: impl FnOnce() -> Outcome) -> Outcome {
+    env.kept.look(env);
     let before = env.snapshot();
     let outcome = case();
     if outcome.is_err() {
-        for point in FailPoint::ALL {
-            env.m.fail_nth(point, None);
-        }
-        env.give_back();
+        env.sweep();
     }
+    clear_scratch(env);
     if let Err(Stop::Skipped(reason)) = &outcome {
         let after = env.snapshot();
         check_eq!(after, before, "left behind by a skip ({})", reason.as_str());

@@ -28,20 +28,26 @@ pub(crate) fn switched<M: Machine>(
 /// Sets aside what is in the pools for the length of a case: folded or not, the
 /// case would free those folios for its own.
 pub fn on_empty_pools<M: Machine>(env: &Env<'_, M>, case: impl FnOnce() -> Outcome) -> Outcome {
+    let memmap = env.mm.vmemmap.memmap();
     let mut aside = Vec::new();
     for h in env.mm.hugetlb.hstates() {
         for node in env.mm.nodes.online() {
             aside.extend(core::iter::from_fn(|| h.take(env.m, node)).map(|head| (h, head)));
         }
     }
+    for (_, head) in &aside {
+        env.kept.set_aside(memmap.pfn(*head), true);
+    }
     let outcome = case();
     if outcome.is_err() {
+        env.sweep();
         // Every folio that is free now is the case's: one that ended early has not shrunk its pools.
         for h in env.mm.hugetlb.hstates() {
             shrink(env, h, h.total(env.m).free);
         }
     }
     for (h, head) in aside.into_iter().rev() {
+        env.kept.set_aside(memmap.pfn(head), false);
         h.put(env.m, head);
     }
     outcome

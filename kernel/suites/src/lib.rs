@@ -4,8 +4,8 @@
 //! for bare metal, the host tests for the emulated machine. [`for_each_suite!`]
 //! is the list of all; a case is a function here and a word there.
 //!
-//! A case leaves the machine as it found it, also when it is skipped or fails: what it took by
-//! [`Env`] goes back.
+//! A case leaves the machine as it found it, also when it is skipped or fails: [`tidy`] gives back
+//! what is left.
 #![no_std]
 
 extern crate alloc;
@@ -30,14 +30,16 @@ pub mod memory_map;
 pub mod paging;
 pub mod requires;
 mod smp;
+mod sweep;
 pub mod vmemmap;
 pub mod vmemmap_audit;
 
-pub use env::{Env, Held, Random, Taken, tidy};
+pub use env::{Env, Held, Random, tidy};
 pub use smp::{
     broken as smp_hwpoison, churn as smp_churn, faults as smp_faults, locks as smp_locks,
     readers as smp_readers, tlb as smp_tlb,
 };
+pub use sweep::Kept;
 
 /// Calls `$each! { $crate::suite: case, case, ... }` for every suite.
 #[macro_export]

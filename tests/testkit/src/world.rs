@@ -130,7 +130,12 @@ impl WorldBuilder {
         for (cpu, node) in mm.nodes.online().enumerate().take(cpus) {
             m.set_node(cpu, node);
         }
-        World { m, mm, ram }
+        World {
+            m,
+            mm,
+            ram,
+            kept: suites::Kept::new(),
+        }
     }
 }
 
@@ -176,6 +181,7 @@ pub struct World {
     /// Its memory manager.
     pub mm: Box<Mm>,
     ram: Vec<RamRange>,
+    kept: suites::Kept,
 }
 
 impl World {
@@ -220,7 +226,7 @@ impl World {
             mm: &self.mm,
             ram: &self.ram,
             scratch: VirtAddr::new(SCRATCH),
-            taken: suites::Taken::none(),
+            kept: &self.kept,
         }
     }
 

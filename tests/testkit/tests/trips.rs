@@ -8,37 +8,38 @@ use ktest::{How, Outcome, checks_seen, trip_at};
 use suites::Env;
 use testkit::{EmulatedMachine, World};
 
-/// The suites of which every case is clean. `TAILFOLD_TRIPS=word` tries all cases with that word in
-/// their names instead.
-const CLEAN: &[&str] = &[
-    "boot_folios",
-    "buddy",
-    "compound_info",
-    "gigantic_demote",
-    "hugetlb_events",
-    "hugetlb_pool",
-    "hvo",
-    "hvo_faults",
-    "hvo_orders",
-    "layout",
-    "memory_map",
-    "vmemmap",
-    "vmemmap_audit",
-];
-
 type Body = fn(&Env<'_, EmulatedMachine>) -> Outcome;
 
-fn world() -> World {
+/// A small machine of two nodes, or one with room for 1 GiB folios on each.
+fn world(large: bool) -> World {
+    let (first, second) = if large { (2048, 5120) } else { (512, 1536) };
     World::builder()
-        .ram(0, 1, 2048)
-        .ram(1, 3072, 5120)
+        .ram(0, 1, first)
+        .ram(1, first + 512, second)
         .cpus(2)
         .boot()
 }
 
+/// What is in the names of cases that a small machine has no room for.
+const LARGE: &[&str] = &[
+    "gigantic",
+    "1g",
+    "layouts:",
+    "order_1",
+    "demote",
+    "smp_readers",
+];
+
 /// The checks that a case is made to end at: its first ones, and some later, as long as it has any.
-/// All of its checks would be all of its length, as often.
-const POINTS: &[u64] = &[1, 3, 9, 17];
+/// All of its checks would be all of its length, as often: with `TAILFOLD_TRIPS=word`, the cases
+/// with that word in their names end at each of their first 40 checks, and at many of the others.
+fn points(only: &str) -> Vec<u64> {
+    if only.is_empty() {
+        return vec![1, 3, 9, 17];
+    }
+    let later = std::iter::successors(Some(40), |at| Some(at + at / 3)).take(24);
+    (1..40).chain(later).collect()
+}
 
 /// Runs `case` on `world`, made to end at check `at`; what it left behind, if anything.
 fn left(world: &World, case: Body, at: u64, how: How) -> Result<(), String> {
@@ -76,28 +77,26 @@ fn cases_clean_up_however_they_end() {
     lab_cases::for_each_suite!(add);
     let mut bad = Vec::new();
     let only = std::env::var("TAILFOLD_TRIPS").unwrap_or_default();
-    let chosen = |name: &str| {
-        let (suite, _) = name.split_once(':').unwrap_or((name, ""));
-        if only.is_empty() {
-            CLEAN.contains(&suite)
-        } else {
-            name.contains(&only)
-        }
-    };
-    for (name, case) in cases.iter().filter(|(name, _)| chosen(name)) {
+    let mut worlds = [world(false), world(true)];
+    let mut tripped = 0;
+    for (name, case) in cases.iter().filter(|(name, _)| name.contains(&only)) {
+        let large = LARGE.iter().any(|word| name.contains(word));
+        let w = &mut worlds[usize::from(large)];
         let from = std::time::Instant::now();
-        let mut w = world();
-        for (n, at) in POINTS.iter().enumerate() {
+        for (n, at) in points(&only).iter().enumerate() {
             let how = [How::Fails, How::Skips][n % 2];
-            if let Err(why) = left(&w, *case, *at, how) {
+            if let Err(why) = left(w, *case, *at, how) {
                 bad.push(format!("{name} at check {at}, {how:?}: {why}"));
-                w = world();
+                *w = world(large);
             }
             if checks_seen() < *at {
                 break;
             }
+            tripped += 1;
         }
         eprintln!("{name}: {} checks, {:?}", checks_seen(), from.elapsed());
     }
+    eprintln!("{tripped} cases ended early");
+    assert!(!only.is_empty() || tripped > 500, "too few: {tripped}");
     assert!(bad.is_empty(), "{}:\n{}", bad.len(), bad.join("\n"));
 }

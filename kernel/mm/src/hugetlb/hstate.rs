@@ -4,6 +4,7 @@ use core::fmt;
 use core::sync::atomic::AtomicU8;
 
 use super::counters::{Counts, Pools};
+use super::hold::is_free_of;
 use crate::addr::{NodeId, Order};
 use crate::frames::Placement;
 use crate::machine::Machine;
@@ -126,6 +127,13 @@ impl Hstate {
         nodes
             .near(Placement::local(m))
             .find_map(|node| pools.take(m, node))
+    }
+
+    /// Returns whether the folio with head `head` is on a free list.
+    #[doc(alias = "folio_test_hugetlb_freed")]
+    pub fn has_free<M: Machine>(&self, m: &M, head: Page) -> bool {
+        let _pools = self.pools.lock(m);
+        is_free_of(m, self, head)
     }
 
     /// Drops a reference; the last one puts the folio back into its pool. A surplus

@@ -12,7 +12,7 @@ use mm::machine::Machine;
 use mm::page::{self, CompoundInfo, Flags, Page, PageType, STRUCT_PAGE_SIZE};
 use mm::sync::{IrqLock, LockClass};
 
-use crate::Env;
+use crate::{Env, sweep};
 
 /// In `private` of a hugetlb folio's head while the folio is on its pool's free list.
 #[doc(alias = "HPageFreed")]
@@ -71,7 +71,13 @@ impl<'a, 'b, M: Machine> Arena<'a, 'b, M> {
             node,
             orders,
         };
-        case(&arena)?;
+        let outcome = case(&arena);
+        if outcome.is_err() {
+            first.set_index(m, mark);
+            sweep::wipe(env, block, both);
+            env.free(block, both);
+            return outcome;
+        }
         let whole = arena.buddy.lock(m).alloc(m, order);
         check_eq!(whole, Some(block), "the block is not free as a whole");
         for n in 0..order.pages() {

@@ -154,25 +154,23 @@ pub fn one_table<M: Machine>(env: &Env<'_, M>) -> Outcome {
     env.free_compound(other, order);
     let before = env.snapshot();
     let whole = env.compound(Memmap::SECTION)?;
-    let (mut outcome, mut raced) = (Ok(()), 0);
+    let mut raced = 0;
     for _ in 0..ROUNDS {
         // Folding and unfolding all of it leaves a leaf, if a block of 2 MiB is free.
-        outcome = outcome
-            .and_then(|()| env.fold(whole, Memmap::SECTION))
-            .and_then(|()| env.unfold(whole, Memmap::SECTION));
+        env.fold(whole, Memmap::SECTION)?;
+        env.unfold(whole, Memmap::SECTION)?;
         let leaf = paging::leaf(env.m, env.m.root(), whole.address());
         if leaf.is_none_or(|leaf| leaf.level != Level::Pmd) {
             break;
         }
         page::undo_compound_tails(env.m, whole, Memmap::SECTION);
         page::undo_compound_head(env.m, whole, Memmap::SECTION);
-        outcome = outcome.and_then(|()| race_for_table(env, whole, cpus));
+        race_for_table(env, whole, cpus)?;
         raced += 1;
         page::prep_compound_head(env.m, whole, Memmap::SECTION);
         page::prep_compound_tails(env.m, whole, Memmap::SECTION);
     }
     env.free_compound(whole, Memmap::SECTION);
-    outcome?;
     env.same_as(&before)?;
     if raced == 0 {
         skip!("no free block of 2 MiB to make a leaf of");

@@ -84,6 +84,9 @@ fn with_pools<M: Machine>(
             "no room for {count} folios of 2 MiB on each node"
         )))
     };
+    if outcome.is_err() {
+        env.kept.put_folios(env, h);
+    }
     let counts = h.total(m);
     let removed = pools.shrink(m, env.backing(), h, None, counts.nr);
     outcome?;
