@@ -1,8 +1,11 @@
 //! The machine itself, as the rest relies on it: protections, tables, faults.
 
-use ktest::{Outcome, check, check_eq, ktest, skip};
+use alloc::boxed::Box;
+
+use ktest::{Outcome, check, check_eq, fail, ktest, skip};
 use mm::addr::{NodeId, Order, VirtAddr};
 use mm::frames::{FrameSource as _, Placement};
+use mm::hwpoison::Handled;
 use mm::machine::{Machine as _, Probe};
 use mm::paging::{self, Level, Pte, PteFlags};
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
@@ -90,6 +93,29 @@ ktest! { suite = machine;
             );
             Ok(())
         })?;
+    }
+
+    /// Frames of a stack, of the heap, of the kernel's code and of its tables break: each is marked,
+    /// counted, used as before, and nobody else's when it is repaired.
+    fn frames_of_the_kernel_break() {
+        let heap = Box::new(0_u8);
+        let local = 0_u8;
+        let at = |address: u64| paging::translate(&Metal, Metal.root(), VirtAddr::new(address));
+        let frames = [
+            ("a stack", at(&raw const local as u64)),
+            ("the heap", at(&raw const *heap as u64)),
+            ("code", at(table_leaves as *const () as u64)),
+            ("a table", Some(Metal.root().phys())),
+        ];
+        let (known, free) = (MM.hwpoison.known(), MM.nodes.total_free(&Metal));
+        for (what, found) in frames {
+            let Some(found) = found else { fail!("{what} is not mapped") };
+            let pfn = found.pfn();
+            check_eq!(MM.memory_failure(&Metal, pfn), Ok(Handled::Ignored), "{what}");
+            check_eq!(MM.hwpoison.known(), known + 1, "{what}");
+            check_eq!(MM.unpoison_memory(&Metal, pfn), Ok(()), "{what}");
+        }
+        check_eq!((MM.hwpoison.known(), MM.nodes.total_free(&Metal)), (known, free));
     }
 
     /// Below every stack is a page that nothing maps.

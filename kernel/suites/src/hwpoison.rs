@@ -4,16 +4,19 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use ktest::{Outcome, Stop, check, check_eq, fail};
+use ktest::{Outcome, Stop, check, check_eq, fail, skip};
 use mm::addr::{Order, PAGE_SIZE, Pfn};
+use mm::frames::Placement;
 use mm::hugetlb::{FaultError, Hstate, MapFlags, ReadError, Slot};
 use mm::hwpoison::{Handled, PoisonError, PoisonPolicy};
 use mm::machine::{FailPoint, Level, Machine};
+use mm::page::encoding::Sharing;
 use mm::page::{self, Flags, HEAD_PAGES, Page, has_hwpoisoned};
+use mm::paging::{self, Level as PageLevel, PteFlags};
 use mm::vmemmap;
 
 use crate::hugetlb::{grow_or_skip, with_hvo};
-use crate::{Env, vmemmap_audit};
+use crate::{Env, sweep, vmemmap_audit};
 
 /// The case once with each policy, HVO on, pools empty; nothing is left behind.
 pub(crate) fn each_policy<M: Machine>(
@@ -599,5 +602,176 @@ pub fn cost<M: Machine>(env: &Env<'_, M>) -> Outcome {
         }
         h.put(env.m, head);
         remove(env, h)
+    })
+}
+
+/// Runs `case`, which lets frames break that somebody has, has them given back and returns which
+/// they are. Then exactly those must be out of the allocator until they are repaired.
+///
+/// # Errors
+/// The case's own; a failure if a frame is forgotten, handed out, counted wrong or lost.
+pub fn stays_out<M: Machine>(
+    env: &Env<'_, M>,
+    case: impl FnOnce() -> Result<Vec<Pfn>, Stop>,
+) -> Outcome {
+    let (before, broken) = (env.snapshot(), env.mm.hwpoison.pages());
+    let frames = case()?;
+    audited(env, "given back")?;
+    for pfn in &frames {
+        check!(is_broken(env, *pfn), "{pfn:?} is forgotten");
+        nobody_gets(env, *pfn)?;
+    }
+    check_eq!(
+        env.mm.hwpoison.pages(),
+        broken + frames.len() as u64,
+        "broken frames"
+    );
+    for pfn in frames {
+        unpoison(env, pfn)?;
+    }
+    check_eq!(env.mm.hwpoison.pages(), broken, "broken frames left");
+    env.same_as(&before)
+}
+
+/// Lets `pfn`, which somebody has, break.
+///
+/// # Errors
+/// A failure if it is not marked, or not left to who has it.
+pub fn breaks_in_use<M: Machine>(env: &Env<'_, M>, pfn: Pfn) -> Outcome {
+    let free = env.mm.nodes.total_free(env.m);
+    check_eq!(
+        env.mm.memory_failure(env.m, pfn),
+        Ok(Handled::Ignored),
+        "{pfn:?}"
+    );
+    check!(is_broken(env, pfn), "{pfn:?} is not marked");
+    check_eq!(env.mm.nodes.total_free(env.m), free, "free pages");
+    Ok(())
+}
+
+/// Frames of a compound page that is no huge page: its head, tails near it, and the last.
+pub fn compound_page<M: Machine>(env: &Env<'_, M>) -> Outcome {
+    let order = Order::PMD;
+    stays_out(env, || {
+        let head = env.compound(order)?;
+        let first = env.mm.vmemmap.memmap().pfn(head);
+        let frames: Vec<Pfn> = [0, 1, 63, 64, 300, 511]
+            .into_iter()
+            .map(|n| first.offset(n))
+            .collect();
+        for pfn in &frames {
+            breaks_in_use(env, *pfn)?;
+        }
+        check!(has_hwpoisoned(env.m, head), "the head does not say so");
+        audited(env, "in use")?;
+        env.free_compound(head, order);
+        Ok(frames)
+    })
+}
+
+/// A compound page is not folded while a frame of it is broken, and is when it is repaired; and of
+/// one that is folded no frame can be marked.
+pub fn compound_page_is_not_folded<M: Machine>(env: &Env<'_, M>) -> Outcome {
+    if page::HVO.is_err() {
+        skip!("these struct pages are not folded");
+    }
+    let (order, before) = (Order::PMD, env.snapshot());
+    let head = env.compound(order)?;
+    let first = env.mm.vmemmap.memmap().pfn(head);
+    let fold = || {
+        let (vmemmap, nodes) = (&env.mm.vmemmap, &env.mm.nodes);
+        vmemmap.optimize_folio(env.m, nodes, head, order)
+    };
+    for n in [0, 63, 400] {
+        breaks_in_use(env, first.offset(n))?;
+        check_eq!(fold(), Err(vmemmap::HvoError::Poisoned(head)), "page {n}");
+        unpoison(env, first.offset(n))?;
+        check!(!has_hwpoisoned(env.m, head), "the mark stays");
+    }
+    env.fold(head, order)?;
+    for n in [0, 63, 400] {
+        let pfn = first.offset(n);
+        let handled = env.mm.memory_failure(env.m, pfn);
+        check_eq!(handled, Err(PoisonError::Busy(pfn)), "page {n}");
+        check!(!has_hwpoisoned(env.m, head), "the head says what is not");
+    }
+    env.unfold(head, order)?;
+    env.free_compound(head, order);
+    env.same_as(&before)
+}
+
+/// A page table breaks, and is given back when nothing is mapped by it any more.
+pub fn page_table<M: Machine>(env: &Env<'_, M>) -> Outcome {
+    let (m, root, at) = (env.m, env.m.root(), env.scratch);
+    stays_out(env, || {
+        let frame = env.block(Order::PAGE)?;
+        let mut lowest = None;
+        let mut alloc = || {
+            lowest = env.alloc(Order::PAGE, Placement::local(m));
+            lowest
+        };
+        let (level, flags) = (PageLevel::Pte, PteFlags::KERNEL);
+        let mapped = paging::map(m, root, at, frame, level, flags, &mut alloc);
+        check_eq!(mapped, Ok(()));
+        let Some(table) = lowest else {
+            fail!("the scratch window had tables")
+        };
+        breaks_in_use(env, table)?;
+        m.store64(at, 1);
+        check_eq!(m.read_phys(frame.phys()), 1, "through the broken table");
+        sweep::clear_scratch(env);
+        env.free(frame, Order::PAGE);
+        Ok(vec![table])
+    })
+}
+
+/// The frame that keeps the head of a folded page breaks, and is given back when that is unfolded;
+/// then one of memmap that the next fold gives back.
+pub fn memmap_frame<M: Machine>(env: &Env<'_, M>) -> Outcome {
+    if page::HVO != Ok(Sharing::AcrossNode) {
+        skip!("a fold keeps the head where it was");
+    }
+    let order = Order::PMD;
+    stays_out(env, || {
+        let head = env.compound(order)?;
+        env.fold(head, order)?;
+        let Some(kept) = env.frame_of(head) else {
+            fail!("the head is not mapped")
+        };
+        breaks_in_use(env, kept)?;
+        env.unfold(head, order)?;
+        let Some(tails) = env.frame_of(head.nth(HEAD_PAGES)) else {
+            fail!("the tails are not mapped")
+        };
+        breaks_in_use(env, tails)?;
+        env.fold(head, order)?;
+        env.unfold(head, order)?;
+        env.free_compound(head, order);
+        Ok(vec![kept, tails])
+    })
+}
+
+/// The frame of a list of broken frames breaks itself, and is given back when the list is empty.
+pub fn frame_of_a_list<M: Machine>(env: &Env<'_, M>) -> Outcome {
+    let h = env.hstate(Order::PMD)?;
+    each_policy(env, |policy| {
+        if policy != PoisonPolicy::List {
+            return Ok(());
+        }
+        stays_out(env, || {
+            let (head, first) = take_new(env, h)?;
+            let before = sweep::blocks_in_use(env).unwrap_or_default();
+            let handled = env.mm.memory_failure(env.m, first.offset(70));
+            check_eq!(handled, Ok(Handled::Delayed));
+            let after = sweep::blocks_in_use(env).unwrap_or_default();
+            let Some(list) = after.difference(&before).next().copied() else {
+                skip!("too much is in use to see which frame is the list's");
+            };
+            breaks_in_use(env, list)?;
+            unpoison(env, first.offset(70))?;
+            h.put(env.m, head);
+            env.mm.hugetlb.shrink(env.m, env.backing(), h, None, 1);
+            Ok(vec![list])
+        })
     })
 }

@@ -86,7 +86,8 @@ macro_rules! for_each_suite {
             soft_offline_without_memory, soft_offline_of_a_stuck_folio, free_folio_2m, free_folio_1g,
             every_kind_of_tail, promised_folio_goes_with_the_promise,
             read_around_a_broken_page, mappings_get_no_broken_page, stuck_folio_goes_to_nobody,
-            fails_each_allocation, cost }
+            fails_each_allocation, cost, compound_page, compound_page_is_not_folded, page_table,
+            memmap_frame, frame_of_a_list }
         $crate::for_each_smp_suite! { $each }
         $each! { $crate::vmemmap_audit: finds_nothing, notices_damage }
     };

@@ -170,7 +170,7 @@ impl Kept {
 }
 
 /// The first frames of the blocks in use, unless they are more than [`MOST`].
-fn blocks_in_use<M: Machine>(env: &Env<'_, M>) -> Option<BTreeSet<Pfn>> {
+pub(crate) fn blocks_in_use<M: Machine>(env: &Env<'_, M>) -> Option<BTreeSet<Pfn>> {
     let mut blocks = Some(BTreeSet::new());
     each_block(env, |pfn, _| {
         blocks = blocks.take().filter(|seen| seen.len() < MOST);

@@ -17,7 +17,7 @@ macro_rules! for_each_suite {
             reused_descriptor_is_refused, round_trips, shared_frame_is_read_only,
             flags_break_the_sharing, free_needs_no_memory, fails_each_store,
             fails_each_allocation, refuses_what_it_must, residue_2m, residue_1g,
-            cpus_share_a_map }
+            broken_slab_stays_out, cpus_share_a_map }
         $each! { $crate::rmap:
             folios_are_counted, spaces_share_a_folio, cpus_share_a_folio, hugetlb_folios_by_one_entry_2m,
             hugetlb_folios_by_one_entry_1g, folded_folios_keep_their_fields,

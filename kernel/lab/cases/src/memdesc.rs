@@ -7,14 +7,16 @@ mod smp;
 
 use ktest::{Outcome, Stop, check_eq, skip};
 use lab::memdesc::{
-    DEFAULT_BASE, MemdescError, MemdescMap, Page8, Page16, Page32, Page64, StructPage,
+    DEFAULT_BASE, Descriptor as _, MemdescError, MemdescMap, Page8, Page16, Page32, Page64,
+    StructPage,
 };
 use mm::addr::Order;
 use mm::frames::Placement;
 use mm::machine::Machine;
 use mm::node::Nodes;
 
-use suites::Env;
+use alloc::vec;
+use suites::{Env, hwpoison};
 
 pub use fold::{
     fails_each_allocation, fails_each_store, flags_break_the_sharing, free_needs_no_memory,
@@ -87,6 +89,28 @@ macro_rules! each_size {
     }};
 }
 pub(crate) use each_size;
+
+/// A slab's frame breaks while a descriptor lies in it, and is given back with the map.
+pub fn broken_slab_stays_out<M: Machine>(env: &Env<'_, M>) -> Outcome {
+    let (m, nodes) = (env.m, &env.mm.nodes);
+    hwpoison::stays_out(env, || {
+        let (order, placement) = (Order::of(12), Placement::local(m));
+        let map =
+            MemdescMap::<Page32>::new(m, nodes, nodes.memmap(), DEFAULT_BASE, order, placement);
+        let Ok(map) = map else {
+            skip!("no memory for a map of order {order}");
+        };
+        let folio = lookup::ok(map.alloc_folio(m, nodes, Order::PMD))?;
+        let frame = folio.phys().pfn();
+        hwpoison::breaks_in_use(env, frame)?;
+        check_eq!(map.page_folio(m, map.page(folio.pfn(m))), Some(folio));
+        map.folio_put(m, nodes, folio);
+        if let Err((error, _)) = map.destroy(m, nodes) {
+            return Err(failure(&error));
+        }
+        Ok(vec![frame])
+    })
+}
 
 /// A block too small for one frame of struct pages and a window in use are refused, and
 /// a map that is used does not go.

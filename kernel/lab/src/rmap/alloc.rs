@@ -126,7 +126,7 @@ impl<'a, M: Machine> Pages<'a, M> {
         if order > Order::PAGE {
             fields::init(m, head, order);
         }
-        head.set_flags(m, head.flags(m).with(Flags::RMAPPABLE));
+        head.change_flag(m, Flags::RMAPPABLE, true);
     }
 
     /// A block of a slab allocator, with a reference.

@@ -45,7 +45,7 @@ pub(super) fn free<M: Machine>(m: &M, mm: &Mm, policy: Policy, head: Page) -> Re
         set_types(m, head, order, PageType::NONE);
     }
     head.set_page_type(m, PageType::NONE);
-    head.set_flags(m, head.flags(m).without(Flags::RMAPPABLE));
+    head.change_flag(m, Flags::RMAPPABLE, false);
     if large {
         // Also what an owner of a compound page that is no folio kept there.
         fields::clear(m, head);

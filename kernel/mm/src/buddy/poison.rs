@@ -8,7 +8,8 @@
 use super::Buddy;
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::machine::Machine;
-use crate::page::{Flags, PageType, allocated_order, assert_unused};
+use crate::page::{Flags, PageType, allocated_order, any_page_hwpoisoned, assert_unused};
+use crate::vmemmap::is_optimized;
 
 impl Buddy {
     /// Takes the free frame `pfn` out for good and marks it broken; what is left of its
@@ -38,13 +39,21 @@ impl Buddy {
         true
     }
 
-    /// Marks the frame `pfn` broken, which is neither free nor part of a huge page: it stays
-    /// with its owner, and out of use when that frees it. Whether it was marked; a page of
-    /// what is compound is not, since its struct page may be shared at any time.
+    /// Marks the frame `pfn` broken, which is neither free nor part of a huge page: it stays with
+    /// its owner, and out of use when that frees it. Returns whether it was marked. A page of a
+    /// folded compound page is not, since its struct page is shared, or may be at any time.
     #[doc(alias = "SetPageHWPoison")]
     pub fn mark_in_use<M: Machine>(&mut self, m: &M, pfn: Pfn) -> bool {
         let page = self.memmap.page(pfn);
-        if page.is_head(m) || page.is_tail(m) {
+        let head = page.compound_head(m);
+        // Only as long as it is a head: the mark goes with that flag, in one exchange.
+        let is_compound = head.update_flags(m, |seen| {
+            seen.contains(Flags::HEAD)
+                .then_some(seen.with(Flags::HAS_HWPOISONED))
+        });
+        // Behind the exchange: a fold sets its flag by one, too, and then looks at ours (HP-12).
+        if is_compound && is_optimized(m, head) {
+            head.change_flag(m, Flags::HAS_HWPOISONED, false);
             return false;
         }
         page.change_flag(m, Flags::HWPOISON, true);
@@ -68,6 +77,10 @@ impl Buddy {
         let reserved = page.flags(m).contains(Flags::RESERVED);
         if reserved || self.block_around(m, pfn, allocated_order).is_some() {
             self.broken_in_use -= 1;
+            let head = page.compound_head(m);
+            if head.is_head(m) && !any_page_hwpoisoned(m, head) {
+                head.change_flag(m, Flags::HAS_HWPOISONED, false);
+            }
             return;
         }
         assert_unused(m, page, Order::PAGE);

@@ -17,8 +17,8 @@ impl HwPoison {
     ///
     /// # Errors
     /// [`PoisonError::NoRam`], [`PoisonError::AlreadyPoisoned`], or
-    /// [`PoisonError::Busy`] for a frame of a compound page that is no huge page, or one that
-    /// changes hands all the time. Nothing has changed then.
+    /// [`PoisonError::Busy`] for a frame of a folded compound page that is no huge page, or one
+    /// that changes hands all the time. Nothing has changed then.
     pub fn memory_failure<M: Machine>(
         &self,
         m: &M,
@@ -41,7 +41,7 @@ impl HwPoison {
             return Err(PoisonError::AlreadyPoisoned(pfn));
         }
         let Some((what, handled)) = self.take_away(m, hugetlb, backing, pfn) else {
-            report("compound page", "Failed");
+            report("folded compound page", "Failed");
             return Err(PoisonError::Busy(pfn));
         };
         let result = match handled {

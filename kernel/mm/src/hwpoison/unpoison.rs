@@ -4,7 +4,7 @@ use super::{Backing, HwPoison, PoisonError, mark, online_page};
 use crate::addr::Pfn;
 use crate::hugetlb::{Hold, HugeTlb, is_unreliable};
 use crate::machine::{Level, Machine};
-use crate::page::{Flags, Page, folio_nr_pages};
+use crate::page::{Flags, Page, any_page_hwpoisoned};
 use crate::vmemmap;
 
 impl HwPoison {
@@ -36,7 +36,7 @@ impl HwPoison {
             Hold::Folio(held) => {
                 let (h, head) = (held.h, held.head);
                 self.forget(m, hugetlb, backing, head, pfn);
-                let whole = hugetlb.raw_hwp.is_empty(m, head) && !any_marked(m, head);
+                let whole = hugetlb.raw_hwp.is_empty(m, head) && !any_page_hwpoisoned(m, head);
                 if whole {
                     hugetlb.set_hwpoison(m, h, head, false);
                 }
@@ -77,9 +77,4 @@ impl HwPoison {
             let _ = backing.vmemmap.reshare_page(m, backing.nodes, head, page);
         }
     }
-}
-
-/// Whether the struct page of any frame of the folio says that the frame is broken.
-fn any_marked<M: Machine>(m: &M, head: Page) -> bool {
-    (0..folio_nr_pages(m, head)).any(|n| head.nth(n).flags(m).contains(Flags::HWPOISON))
 }

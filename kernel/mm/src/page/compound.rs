@@ -16,7 +16,8 @@ use crate::machine::Machine;
 #[doc(alias = "prep_compound_page")]
 pub fn prep_compound_head<M: Machine>(m: &M, head: Page, order: Order) {
     debug_assert!(order > Order::PAGE);
-    head.set_flags(m, head.flags(m).with(Flags::HEAD));
+    // By exchange, here and below: a frame of the block may be marked broken beside (HP-12).
+    head.change_flag(m, Flags::HEAD, true);
     let tails = order.pages().min(HEAD_PAGES) - 1;
     head.nth(1)
         .set_compound_infos(m, tails, head.tail_info(order));
@@ -36,7 +37,7 @@ pub fn prep_compound_tails<M: Machine>(m: &M, head: Page, order: Order) {
 /// plain again, field by field. For a block whose other tails came back unused.
 pub fn undo_compound_head<M: Machine>(m: &M, head: Page, order: Order) {
     debug_assert!(!head.flags(m).contains(Flags::VMEMMAP_OPTIMIZED));
-    head.set_flags(m, head.flags(m).without(Flags::HEAD));
+    head.change_flag(m, Flags::HEAD.with(Flags::HAS_HWPOISONED), false);
     head.nth(1).set_private(m, 0);
     let tails = order.pages().min(HEAD_PAGES) - 1;
     head.nth(1).set_compound_infos(m, tails, CompoundInfo::NONE);

@@ -79,6 +79,12 @@ pub fn has_hwpoisoned<M: Machine>(m: &M, head: Page) -> bool {
     head.flags(m).contains(Flags::HAS_HWPOISONED)
 }
 
+/// Returns whether the struct page of any frame of the folio with head `head` says that the frame is
+/// broken.
+pub(crate) fn any_page_hwpoisoned<M: Machine>(m: &M, head: Page) -> bool {
+    (0..folio_nr_pages(m, head)).any(|n| head.nth(n).flags(m).contains(Flags::HWPOISON))
+}
+
 /// Drops a reference on the folio with head `head`; whether it was the last.
 ///
 /// # Panics

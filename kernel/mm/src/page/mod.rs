@@ -33,6 +33,7 @@ pub use compound::{
 };
 pub use compound_info::CompoundInfo;
 pub use flags::{Flags, PageType};
+pub(crate) use folio::any_page_hwpoisoned;
 pub use folio::{
     folio_nr_pages, folio_order, folio_order_seen, folio_put, folio_ref_count, folio_try_get,
     folio_try_get_seen, has_hwpoisoned,

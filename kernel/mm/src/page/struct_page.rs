@@ -130,18 +130,26 @@ impl Page {
     #[doc(alias = "set_bit")]
     #[doc(alias = "clear_bit")]
     pub fn change_flag<M: Machine>(self, m: &M, flag: Flags, on: bool) {
-        let mut seen = self.flags(m);
-        loop {
-            let new = if on {
+        self.update_flags(m, |seen| {
+            Some(if on {
                 seen.with(flag)
             } else {
                 seen.without(flag)
-            };
+            })
+        });
+    }
+
+    /// Replaces `page->flags` by what `change` makes of them, beside whoever changes others of them
+    /// the same way. Returns false if it makes nothing of them: they are as they were then.
+    pub fn update_flags<M: Machine>(self, m: &M, change: impl Fn(Flags) -> Option<Flags>) -> bool {
+        let mut seen = self.flags(m);
+        while let Some(new) = change(seen) {
             match m.compare_exchange64(self.0.offset(FLAGS), seen.raw(), new.raw()) {
-                Ok(_) => return,
+                Ok(_) => return true,
                 Err(other) => seen = Flags::from_raw(other),
             }
         }
+        false
     }
 
     /// `page->compound_info`.

@@ -126,14 +126,24 @@ impl Vmemmap {
             .filter(|slot| table.is_none() || !slot.is_all_tails())
             .filter(|slot| slot.entry(m).level == Level::Pmd)
             .count();
-        let tables = self.take_frames(m, frames, node, leaves as u64)?;
+        let mut tables = self.take_frames(m, frames, node, leaves as u64)?;
         let new_head = frames.alloc(m, Order::PAGE, Placement::Prefer(node));
 
         let tail = shared
             .or(new_head)
             .or_else(|| self.tail_of(m, range.start, node, order))
             .expect("memmap of a live block");
-        head.set_flags(m, head.flags(m).with(Flags::VMEMMAP_OPTIMIZED));
+        // By exchange, and then a look at the other flag: who marks a frame of the block broken sets
+        // that one first, and looks at this one then (HP-12).
+        head.change_flag(m, Flags::VMEMMAP_OPTIMIZED, true);
+        if head.flags(m).contains(Flags::HAS_HWPOISONED) {
+            head.change_flag(m, Flags::VMEMMAP_OPTIMIZED, false);
+            self.drop_frames(m, frames, &mut tables);
+            if let Some(frame) = new_head {
+                frames.free(m, frame, Order::PAGE);
+            }
+            return Err(HvoError::Poisoned(head));
+        }
         let mut fold = Fold {
             vmemmap: self,
             head,

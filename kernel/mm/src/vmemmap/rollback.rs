@@ -40,8 +40,7 @@ impl Fold<'_> {
         // translation leads there.
         self.vmemmap.ledger.count_flush();
         Flush::new(range).flush(m);
-        self.head
-            .set_flags(m, self.head.flags(m).without(Flags::VMEMMAP_OPTIMIZED));
+        self.head.change_flag(m, Flags::VMEMMAP_OPTIMIZED, false);
         if let Some(frame) = self.new_head {
             memmap.page(frame).set_page_type(m, PageType::NONE);
             self.vmemmap.ledger.uncount_pages(0, 1);

@@ -81,7 +81,7 @@ impl Vmemmap {
         let result = self.unfold(m, frames, head, order, fill, &mut gather);
         gather.finish(m, frames, self);
         if result.is_ok() {
-            head.set_flags(m, head.flags(m).without(Flags::VMEMMAP_OPTIMIZED));
+            head.change_flag(m, Flags::VMEMMAP_OPTIMIZED, false);
         }
         result
     }
@@ -116,7 +116,7 @@ impl Vmemmap {
         let mut next = list.first();
         for _ in 0..done {
             let Some(head) = next else { break };
-            head.set_flags(m, head.flags(m).without(Flags::VMEMMAP_OPTIMIZED));
+            head.change_flag(m, Flags::VMEMMAP_OPTIMIZED, false);
             next = list.next(m, head);
         }
         done

@@ -7,6 +7,7 @@ use mm::addr::{Order, Pfn};
 use mm::hugetlb::Hstate;
 use mm::hwpoison::{Handled, PoisonError, PoisonPolicy};
 use mm::page::{Flags, Page};
+use mm::vmemmap::{Fill, HvoError};
 use testkit::World;
 use testkit::schedule::{Story, explore};
 
@@ -142,4 +143,88 @@ fn a_frame_is_repaired_while_its_folio_is_put() {
 fn a_frame_is_taken_out_while_its_folio_is_put() {
     let name = "a_frame_is_taken_out_while_its_folio_is_put";
     tell(name, What::GoesBefore, 100);
+}
+
+/// A frame of a compound page that is no huge page breaks while the page is folded, unfolded and
+/// freed.
+struct Compound;
+
+struct Made {
+    w: World,
+    owned: u64,
+    head: Page,
+    broken: Pfn,
+    marked: AtomicBool,
+}
+
+impl Story for Compound {
+    type State = Made;
+
+    fn cpus(&self) -> usize {
+        2
+    }
+
+    fn begin(&self, random: &mut fastrand::Rng) -> Made {
+        let w = World::builder().ram(0, 0, 16).cpus(self.cpus()).boot();
+        let owned = owned(&w);
+        let head = w.env().compound(Order::PMD).expect("memory");
+        let page = [0, 5, 300][random.usize(..3)];
+        let broken = w.memmap().pfn(head).offset(page);
+        Made {
+            w,
+            owned,
+            head,
+            broken,
+            marked: AtomicBool::new(false),
+        }
+    }
+
+    fn act(&self, s: &Made, cpu: usize, _: &mut fastrand::Rng) {
+        let (m, mm, order) = (&s.w.m, &s.w.mm, Order::PMD);
+        if cpu == 0 {
+            let handled = mm.memory_failure(m, s.broken);
+            let known = [
+                Ok(Handled::Ignored),
+                Ok(Handled::Recovered),
+                Err(PoisonError::Busy(s.broken)),
+            ];
+            assert!(known.contains(&handled), "{handled:?}");
+            s.marked.store(handled.is_ok(), Ordering::Relaxed);
+            return;
+        }
+        let folded = mm.vmemmap.optimize_folio(m, &mm.nodes, s.head, order);
+        // The mark on the head, or what is behind it, seen before.
+        let tail = s.w.memmap().page(s.broken);
+        let known = [
+            Ok(()),
+            Err(HvoError::Poisoned(s.head)),
+            Err(HvoError::TailInUse(tail)),
+        ];
+        assert!(known.contains(&folded), "{folded:?}");
+        let env = s.w.env();
+        let unfolded = mm
+            .vmemmap
+            .restore_folio(m, &mm.nodes, s.head, order, Fill::Tails);
+        assert_eq!(unfolded, Ok(()));
+        env.free_compound(s.head, order);
+    }
+
+    fn end(&self, s: Made) {
+        s.w.check();
+        let marked = s.marked.into_inner();
+        let page = s.w.memmap().page(s.broken);
+        assert_eq!(page.flags(&s.w.m).contains(Flags::HWPOISON), marked);
+        assert_eq!(owned(&s.w) + u64::from(marked), s.owned, "frames are lost");
+        assert_eq!(s.w.mm.hwpoison.pages(), u64::from(marked));
+        if marked {
+            assert_eq!(s.w.mm.unpoison_memory(&s.w.m, s.broken), Ok(()));
+            assert_eq!(owned(&s.w), s.owned);
+        }
+    }
+}
+
+#[test]
+fn a_frame_breaks_while_its_compound_page_is_folded() {
+    let name = "a_frame_breaks_while_its_compound_page_is_folded";
+    println!("{}", explore(name, &Compound, 600));
 }
