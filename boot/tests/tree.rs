@@ -150,6 +150,8 @@ const CIRCLES: &[&[&str]] = &[
     &["fiber", "point"],
     // What a page is depends on the policy, what the policy allows on what the page is.
     &["kind", "policy"],
+    // A case's `Env` sweeps up after it, by looking at the machine of an `Env`.
+    &["env", "sweep"],
     // The initramfs of Linux carries the program of the benchmark that boots it.
     &["bench", "linux"],
 ];

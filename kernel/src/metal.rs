@@ -11,7 +11,9 @@ use core::fmt;
 use core::sync::atomic::AtomicU32;
 
 use mm::addr::{NodeId, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
-use mm::machine::{FailPoint, Fault, IrqState, Level, Machine, Probe, TlbCounts};
+use mm::machine::{
+    FailPoint, Fault, IrqState, Level, Machine, Memory, Probe, Processors, Testing, TlbCounts,
+};
 use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr3};
 
@@ -37,7 +39,7 @@ fn direct(at: PhysAddr) -> u64 {
     layout::DIRECT_MAP + at.as_u64()
 }
 
-impl Machine for Metal {
+impl Memory for Metal {
     #[inline]
     fn read_phys(&self, at: PhysAddr) -> u64 {
         // SAFETY: as for `Metal` (INV-1).
@@ -185,12 +187,6 @@ impl Machine for Metal {
     }
 
     #[inline]
-    fn probe(&self, at: VirtAddr, how: Probe) -> Result<(), Fault> {
-        // SAFETY: as for `Metal`; what is written is `mm`'s (INV-5).
-        unsafe { access::probe(at, how) }
-    }
-
-    #[inline]
     fn root(&self) -> Pfn {
         PhysAddr::new(Cr3::read_raw().0.start_address().as_u64()).pfn()
     }
@@ -204,7 +200,9 @@ impl Machine for Metal {
     fn page_size_may_change(&self) -> bool {
         !cpu::features().tlb_multi_match
     }
+}
 
+impl Processors for Metal {
     #[inline]
     fn flush_page_local(&self, at: VirtAddr) {
         percpu::count(&percpu::this().flushed_pages);
@@ -220,18 +218,8 @@ impl Machine for Metal {
     }
 
     #[inline]
-    fn reload_root_local(&self) {
-        tlb::flush_all();
-    }
-
-    #[inline]
     fn on_each_cpu(&self, work: &(dyn Fn() + Sync)) {
         smp::call::on_each_cpu(work);
-    }
-
-    #[inline]
-    fn run_on_each(&self, work: &(dyn Fn(usize) + Sync)) {
-        smp::job::run_on_each(work);
     }
 
     #[inline]
@@ -252,11 +240,6 @@ impl Machine for Metal {
     #[inline]
     fn node_of_cpu(&self, cpu: usize) -> NodeId {
         NodeId::new(percpu::area(cpu).node()).unwrap_or(NodeId::ZERO)
-    }
-
-    #[inline]
-    fn tlb_counts(&self, cpu: usize) -> TlbCounts {
-        smp::tlb_counts(cpu)
     }
 
     #[inline]
@@ -283,6 +266,29 @@ impl Machine for Metal {
     fn irq_restore(&self, state: IrqState) {
         irq::restore(state.0);
     }
+}
+
+impl Testing for Metal {
+    #[inline]
+    fn probe(&self, at: VirtAddr, how: Probe) -> Result<(), Fault> {
+        // SAFETY: as for `Metal`; what is written is `mm`'s (INV-5).
+        unsafe { access::probe(at, how) }
+    }
+
+    #[inline]
+    fn reload_root_local(&self) {
+        tlb::flush_all();
+    }
+
+    #[inline]
+    fn run_on_each(&self, work: &(dyn Fn(usize) + Sync)) {
+        smp::job::run_on_each(work);
+    }
+
+    #[inline]
+    fn tlb_counts(&self, cpu: usize) -> TlbCounts {
+        smp::tlb_counts(cpu)
+    }
 
     #[inline]
     fn inject(&self, point: FailPoint) -> bool {
@@ -305,7 +311,9 @@ impl Machine for Metal {
         unsafe { Cr0::write(cr0) };
         irq::restore(irq);
     }
+}
 
+impl Machine for Metal {
     #[inline]
     fn log(&self, level: Level, line: fmt::Arguments<'_>) {
         let level = match level {

@@ -6,7 +6,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use ktest::{Outcome, Stop, check, check_eq};
-use mm::machine::{Machine as _, TlbCounts};
+use mm::machine::{Processors as _, Testing as _, TlbCounts};
 use params::Soak;
 use suites::churn::Churn;
 use suites::vmemmap_audit;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mm::addr::{PAGE_SIZE, PMD_SIZE, Pfn, VirtAddr};
-use mm::machine::{Fault, Machine as _, Probe};
+use mm::machine::{Fault, Memory as _, Probe, Processors as _, Testing as _};
 use mm::paging::{self, Level, PteFlags};
 use native::Machine;
 

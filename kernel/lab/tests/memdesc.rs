@@ -12,7 +12,7 @@ use lab::memdesc::{
 };
 use mm::addr::{Order, Pfn};
 use mm::frames::Placement;
-use mm::machine::{FailPoint, Machine as _};
+use mm::machine::{FailPoint, Memory as _};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use testkit::{Injection, World};

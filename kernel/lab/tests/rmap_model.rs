@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lab::rmap::{AddressSpace, FolioFields, Gfp, Gup, Pages, Policy, VmError, page_mapcount};
 use mm::addr::{Order, PAGE_SIZE, PUD_SIZE, VirtAddr, VirtRange};
-use mm::machine::{FailPoint, Machine};
+use mm::machine::{FailPoint, Testing as _};
 use mm::page::Page;
 use mm::paging::Level;
 use proptest::prelude::*;

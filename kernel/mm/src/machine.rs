@@ -3,13 +3,15 @@
 //! Three implementations exist: bare metal, the emulated machine of the host tests, which
 //! keeps a stale TLB per CPU, and an ordinary process on the host's processor. Code in this crate
 //! therefore never dereferences an address: it asks the machine to.
+//!
+#![doc = include_str!("../../../docs/machine.md")]
 
 use core::fmt;
 use core::sync::atomic::AtomicU32;
 
 use crate::addr::{NodeId, Pfn, PhysAddr, VirtAddr};
 
-/// How a [`Machine::probe`] touches memory. Only [`Probe::XaddOne`] and [`Probe::Bts`]
+/// How a [`Testing::probe`] touches memory. Only [`Probe::XaddOne`] and [`Probe::Bts`]
 /// can change a value when they succeed; what differs is what hardware does to a
 /// read-only page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,7 +30,7 @@ pub enum Probe {
     Bts,
 }
 
-/// A page fault that a [`Machine::probe`] ran into.
+/// A page fault that a [`Testing::probe`] ran into.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fault {
     /// The address that was touched (CR2).
@@ -72,7 +74,7 @@ pub enum Level {
     Info,
 }
 
-/// Interrupt state as [`Machine::irq_save`] found it.
+/// Interrupt state as [`Processors::irq_save`] found it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IrqState(pub bool);
 
@@ -85,7 +87,7 @@ pub struct TlbCounts {
     /// All translations dropped at once.
     #[doc(alias = "NR_TLB_LOCAL_FLUSH_ALL")]
     pub all: u64,
-    /// Rounds of [`Machine::on_each_cpu`] that this CPU started and others had to
+    /// Rounds of [`Processors::on_each_cpu`] that this CPU started and others had to
     /// take part in.
     pub rounds: u64,
     /// Interrupts that it sent for them.
@@ -122,14 +124,24 @@ impl core::iter::Sum for TlbCounts {
     }
 }
 
-/// What this crate needs of the machine it runs on.
+/// What `mm` needs of the machine that it runs on: [`Memory`], [`Processors`], and a log.
+/// [`Testing`] is for self-tests and benchmarks; an implementation that has none of them writes
+/// `impl Testing for` its type and nothing in it.
+pub trait Machine: Memory + Processors + Testing {
+    /// Writes one line to the kernel log.
+    #[doc(alias = "printk")]
+    fn log(&self, level: Level, line: fmt::Arguments<'_>) {
+        let _ = (level, line);
+    }
+}
+
+/// Memory, by physical addresses and through the page tables.
 ///
-/// Orderings: every load is an acquire, every store a release, every
-/// read-modify-write both. On x86 that is what plain `mov` and locked
-/// instructions do; an implementation must also keep the compiler from moving
-/// accesses across. A release store of a table entry pairs with the hardware
+/// Orderings: every load is an acquire, every store a release, every read-modify-write both. On x86
+/// that is what plain `mov` and locked instructions do; an implementation must also keep the
+/// compiler from moving accesses across. A release store of a table entry pairs with the hardware
 /// walker and with the acquire load of any software walk.
-pub trait Machine: Sync {
+pub trait Memory: Sync {
     /// Loads 8 bytes of physical memory; `at` is a multiple of 8 and RAM.
     fn read_phys(&self, at: PhysAddr) -> u64;
 
@@ -182,7 +194,7 @@ pub trait Machine: Sync {
     /// The value found, when it was not `current`.
     fn compare_exchange32(&self, at: VirtAddr, current: u32, new: u32) -> Result<u32, u32>;
 
-    /// [`Machine::compare_exchange32`] that survives a read-only mapping.
+    /// [`Memory::compare_exchange32`] that survives a read-only mapping.
     ///
     /// # Errors
     /// The fault, with nothing changed; inside, the value found, when it was not
@@ -211,12 +223,6 @@ pub trait Machine: Sync {
         }
     }
 
-    /// Touches the 4 bytes at `at` and reports the fault instead of dying of it.
-    ///
-    /// # Errors
-    /// The fault.
-    fn probe(&self, at: VirtAddr, how: Probe) -> Result<(), Fault>;
-
     /// Frame of the live top-level page table.
     fn root(&self) -> Pfn;
 
@@ -230,7 +236,10 @@ pub trait Machine: Sync {
     fn page_size_may_change(&self) -> bool {
         true
     }
+}
 
+/// CPUs: their translations, calls from one to others, waits, and which one this is.
+pub trait Processors: Sync {
     /// Drops this CPU's translation of the page at `at`, global or not.
     #[doc(alias = "invlpg")]
     fn flush_page_local(&self, at: VirtAddr);
@@ -239,30 +248,18 @@ pub trait Machine: Sync {
     #[doc(alias = "__flush_tlb_all")]
     fn flush_all_local(&self);
 
-    /// Loads CR3 with the value it has on this CPU: what that drops is up to the
-    /// processor, but no global translation. For tests.
-    #[doc(alias = "write_cr3")]
-    fn reload_root_local(&self);
-
     /// Interrupts every online CPU to run `work`, runs it here, too, and waits for
     /// all: when this returns, each has run it, after everything that came before
     /// the call. `work` takes no lock and does not wait. The caller holds no lock
     /// (INV-9).
     fn on_each_cpu(&self, work: &(dyn Fn() + Sync));
 
-    /// Runs `work(cpu)` on every online CPU at once, as ordinary code that can be
-    /// interrupted, and waits for all. For tests and benchmarks; one at a time. A CPU
-    /// that does not call [`Machine::touch_watchdog`] within the watchdog's limit counts as
-    /// stuck: twice `watchdog_thresh`, counted in time that the waiting CPU runs itself.
-    #[doc(alias = "stop_machine")]
-    fn run_on_each(&self, work: &(dyn Fn(usize) + Sync));
-
     /// Says that the work under way on this CPU gets on.
     #[doc(alias = "touch_softlockup_watchdog")]
     fn touch_watchdog(&self);
 
     /// Turns in a circle until `done`. If that takes longer than the watchdog's limit (see
-    /// [`Machine::run_on_each`]) the machine ends with a report that names `what` was waited for.
+    /// [`Testing::run_on_each`]) the machine ends with a report that names `what` was waited for.
     #[doc(alias = "cpu_relax")]
     fn wait_until(&self, what: &str, done: &mut dyn FnMut() -> bool);
 
@@ -273,9 +270,6 @@ pub trait Machine: Sync {
     /// The node of `cpu`.
     #[doc(alias = "cpu_to_node")]
     fn node_of_cpu(&self, cpu: usize) -> NodeId;
-
-    /// What `cpu` has done to keep translations true.
-    fn tlb_counts(&self, cpu: usize) -> TlbCounts;
 
     /// The locks that this CPU holds, one bit each class ([`crate::sync::LockClass`]).
     /// Only this CPU changes it, with interrupts off: relaxed.
@@ -294,23 +288,60 @@ pub trait Machine: Sync {
     #[doc(alias = "local_irq_save")]
     fn irq_save(&self) -> IrqState;
 
-    /// Puts back what [`Machine::irq_save`] returned.
+    /// Puts back what [`Processors::irq_save`] returned.
     #[doc(alias = "local_irq_restore")]
     fn irq_restore(&self, state: IrqState);
+}
+
+/// What only self-tests and benchmarks use. Every method has a default, for machines that have no
+/// use for them: nothing is injected and nothing counted, and what cannot be done panics.
+pub trait Testing: Memory + Processors {
+    /// Touches the 4 bytes at `at` and reports the fault instead of dying of it.
+    ///
+    /// # Errors
+    /// The fault.
+    fn probe(&self, at: VirtAddr, how: Probe) -> Result<(), Fault> {
+        panic!("this machine cannot probe {at:?} by {how:?}")
+    }
+
+    /// Loads CR3 with the value it has on this CPU: what that drops is up to the
+    /// processor, but no global translation. For tests.
+    #[doc(alias = "write_cr3")]
+    fn reload_root_local(&self) {}
+
+    /// Runs `work(cpu)` on every online CPU at once, as ordinary code that can be
+    /// interrupted, and waits for all. For tests and benchmarks; one at a time. A CPU
+    /// that does not call [`Processors::touch_watchdog`] within the watchdog's limit counts as
+    /// stuck: twice `watchdog_thresh`, counted in time that the waiting CPU runs itself.
+    #[doc(alias = "stop_machine")]
+    fn run_on_each(&self, work: &(dyn Fn(usize) + Sync)) {
+        assert_eq!(self.cpus(), 1, "this machine runs work on one CPU only");
+        work(self.this_cpu());
+    }
+
+    /// What `cpu` has done to keep translations true.
+    fn tlb_counts(&self, cpu: usize) -> TlbCounts {
+        let _ = cpu;
+        TlbCounts::default()
+    }
 
     /// Whether the operation at `point` is to fail now.
     #[doc(alias = "should_fail")]
-    fn inject(&self, point: FailPoint) -> bool;
+    fn inject(&self, point: FailPoint) -> bool {
+        let _ = point;
+        false
+    }
 
     /// Makes the `nth` operation at `point` from now on fail, counted from 0, and
     /// only that one; `None` makes none fail. For tests.
-    fn fail_nth(&self, point: FailPoint, nth: Option<u64>);
+    fn fail_nth(&self, point: FailPoint, nth: Option<u64>) {
+        let _ = (point, nth);
+    }
 
     /// Runs `work` on this CPU with CR0.WP clear, interrupts off: the negative
     /// control for tests of read-only mappings.
-    fn without_write_protect(&self, work: &mut dyn FnMut());
-
-    /// Writes one line to the kernel log.
-    #[doc(alias = "printk")]
-    fn log(&self, level: Level, line: fmt::Arguments<'_>);
+    fn without_write_protect(&self, work: &mut dyn FnMut()) {
+        let _ = work;
+        panic!("this machine always protects what is read-only")
+    }
 }

@@ -10,7 +10,7 @@ use core::hint::black_box;
 
 use lab::layouts::{DIRECT_MAP, Flatmem, LayoutError, Map, Model, Sparsemem, Spec, Vmemmap};
 use mm::addr::{Order, Pfn, VirtAddr};
-use mm::machine::Machine as _;
+use mm::machine::{Memory as _, Processors as _};
 use mm::page::encoding::*;
 use suites::Random;
 

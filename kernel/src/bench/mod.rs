@@ -20,7 +20,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use ktest::{Text, glob};
 use mm::addr::Order;
-use mm::machine::Machine as _;
+use mm::machine::Processors as _;
 
 use crate::arch::x86_64::tsc;
 use crate::console::{self, Level, raw_line};

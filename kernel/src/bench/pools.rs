@@ -4,7 +4,7 @@ use core::hint::black_box;
 
 use mm::addr::Order;
 use mm::hugetlb::Hstate;
-use mm::machine::{Machine as _, TlbCounts};
+use mm::machine::{Processors as _, Testing as _, TlbCounts};
 use mm::page::Page;
 
 use super::{Name, complain, overhead, row, timed};

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use mm::addr::Order;
 use mm::hugetlb::Hstate;
-use mm::machine::Machine as _;
+use mm::machine::{Processors as _, Testing as _};
 use mm::page::Page;
 
 use super::{Name, complain, ratio, row, timed};

@@ -2,7 +2,7 @@
 
 use mm::addr::{Order, PAGE_SIZE, Pfn, VirtAddr};
 use mm::frames::{FrameSource as _, Placement};
-use mm::machine::Machine as _;
+use mm::machine::{Memory as _, Processors as _};
 use mm::paging::{self, Level, MapError, PteFlags};
 
 use super::{Name, complain, overhead, ratio, row, timed};

@@ -6,7 +6,7 @@ use core::fmt;
 
 use mm::addr::{NodeId, Order, Pfn, PhysAddr, VirtAddr};
 use mm::frames::{FrameSource, Placement};
-use mm::machine::Machine;
+use mm::machine::Memory as _;
 use mm::memblock::Kind;
 use mm::paging::{self, Level, MapError, PteFlags};
 

@@ -6,7 +6,7 @@
 use core::ptr;
 
 use mm::addr::{PAGE_SIZE, Pfn, VirtAddr};
-use mm::machine::Machine as _;
+use mm::machine::Memory as _;
 use mm::paging::{self, Level, MapError, PteFlags};
 
 use crate::arch::x86_64::layout;

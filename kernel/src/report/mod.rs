@@ -7,7 +7,7 @@ use core::fmt::{self, Write as _};
 
 use ktest::Text;
 use mm::addr::VirtAddr;
-use mm::machine::Machine as _;
+use mm::machine::Memory as _;
 use mm::report::{Kib, NodeMemory, Peak, Percent, Report, Size, Snapshot, ToolLine, slots};
 use spin::Once;
 

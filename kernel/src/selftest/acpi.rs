@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use ktest::{Outcome, Stop, check, check_eq, fail, ktest};
 use mm::addr::{Order, PAGE_SIZE, Pfn};
 use mm::frames::FrameSource as _;
-use mm::machine::Machine as _;
+use mm::machine::Memory as _;
 
 use crate::drivers::acpi::Tables;
 use crate::metal::Metal;

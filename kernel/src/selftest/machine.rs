@@ -6,7 +6,7 @@ use ktest::{Outcome, check, check_eq, fail, ktest, skip};
 use mm::addr::{NodeId, Order, VirtAddr};
 use mm::frames::{FrameSource as _, Placement};
 use mm::hwpoison::Handled;
-use mm::machine::{Machine as _, Probe};
+use mm::machine::{Memory as _, Probe, Testing as _};
 use mm::paging::{self, Level, Pte, PteFlags};
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
 

@@ -6,7 +6,7 @@ use core::hint::black_box;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use ktest::{check_eq, fail, ktest, skip};
-use mm::machine::Machine as _;
+use mm::machine::{Processors as _, Testing as _};
 
 use super::smp::several;
 use crate::arch::x86_64::lapic::{self, Ipi};

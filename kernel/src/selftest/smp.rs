@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use ktest::{Outcome, check, check_eq, ktest, skip};
 use mm::addr::VirtAddr;
-use mm::machine::Machine as _;
+use mm::machine::{Memory as _, Processors as _, Testing as _};
 use mm::paging;
 use x86_64::instructions::tables::sgdt;
 use x86_64::registers::control::{Cr0, Cr3, Cr4, Efer, EferFlags};

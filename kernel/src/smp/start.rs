@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 
 use mm::addr::{NodeId, Order, PAGE_SIZE, Pfn, VirtAddr};
 use mm::frames::{FrameSource as _, Placement};
-use mm::machine::Machine as _;
+use mm::machine::Memory as _;
 use mm::memblock::LOW_MEMORY;
 use mm::paging::{self, Level, MapError, Pte, PteFlags};
 use spin::Once;

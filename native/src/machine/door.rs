@@ -7,7 +7,10 @@ use std::thread::ScopedJoinHandle;
 use std::time::Instant;
 
 use mm::addr::{NodeId, PAGE_SIZE, Pfn, PhysAddr, VirtAddr};
-use mm::machine::{FailPoint, Fault, IrqState, Level, Machine as Door, Probe, TlbCounts};
+use mm::machine::{
+    FailPoint, Fault, IrqState, Level, Machine as Door, Memory, Probe, Processors, Testing,
+    TlbCounts,
+};
 
 use super::{Machine, THIS_CPU};
 use crate::host::HostError;
@@ -36,7 +39,7 @@ fn on_cpu<R>(cpu: usize, work: impl FnOnce() -> R) -> R {
     work()
 }
 
-impl Door for Machine {
+impl Memory for Machine {
     #[inline]
     fn read_phys(&self, at: PhysAddr) -> u64 {
         self.0.read_phys(at)
@@ -125,11 +128,6 @@ impl Door for Machine {
         unsafe { access::fetch_add32(self.0.host(at), delta) }
     }
 
-    fn probe(&self, at: VirtAddr, how: Probe) -> Result<(), Fault> {
-        // SAFETY: `direct` and `host` give addresses of the machine's RAM and windows only (INV-1).
-        unsafe { access::probe(VirtAddr::new(self.0.host(at)), how) }
-    }
-
     fn root(&self) -> Pfn {
         self.0.root
     }
@@ -137,7 +135,9 @@ impl Door for Machine {
     fn has_gbpages(&self) -> bool {
         true
     }
+}
 
+impl Processors for Machine {
     fn flush_page_local(&self, at: VirtAddr) {
         count(&self.0.cpu().page_flushes);
         flushed(self.0.flush_page(at.as_u64()));
@@ -146,11 +146,6 @@ impl Door for Machine {
     fn flush_all_local(&self) {
         count(&self.0.cpu().full_flushes);
         flushed(self.0.flush_all(true));
-    }
-
-    /// Drops what is not global.
-    fn reload_root_local(&self) {
-        flushed(self.0.flush_all(false));
     }
 
     fn on_each_cpu(&self, work: &(dyn Fn() + Sync)) {
@@ -175,17 +170,6 @@ impl Door for Machine {
         }
     }
 
-    fn run_on_each(&self, work: &(dyn Fn(usize) + Sync)) {
-        let outcomes: Vec<_> = std::thread::scope(|scope| {
-            let on = |cpu| move || on_cpu(cpu, || work(cpu));
-            let threads: Vec<_> = (0..self.cpus()).map(|cpu| scope.spawn(on(cpu))).collect();
-            threads.into_iter().map(ScopedJoinHandle::join).collect()
-        });
-        if let Some(panic) = outcomes.into_iter().find_map(Result::err) {
-            std::panic::resume_unwind(panic);
-        }
-    }
-
     fn touch_watchdog(&self) {}
 
     fn wait_until(&self, what: &str, done: &mut dyn FnMut() -> bool) {
@@ -202,17 +186,6 @@ impl Door for Machine {
 
     fn node_of_cpu(&self, cpu: usize) -> NodeId {
         NodeId::of(self.0.cpus[cpu].node.load(Ordering::Relaxed))
-    }
-
-    fn tlb_counts(&self, cpu: usize) -> TlbCounts {
-        let cpu = &self.0.cpus[cpu];
-        TlbCounts {
-            pages: cpu.page_flushes.load(Ordering::Relaxed),
-            all: cpu.full_flushes.load(Ordering::Relaxed),
-            rounds: cpu.rounds.load(Ordering::Relaxed),
-            sent: cpu.sent.load(Ordering::Relaxed),
-            received: cpu.received.load(Ordering::Relaxed),
-        }
     }
 
     fn held_locks(&self) -> &AtomicU32 {
@@ -236,6 +209,40 @@ impl Door for Machine {
             self.0.cpu().interrupts.enable();
         }
     }
+}
+
+impl Testing for Machine {
+    fn probe(&self, at: VirtAddr, how: Probe) -> Result<(), Fault> {
+        // SAFETY: `direct` and `host` give addresses of the machine's RAM and windows only (INV-1).
+        unsafe { access::probe(VirtAddr::new(self.0.host(at)), how) }
+    }
+
+    /// Drops what is not global.
+    fn reload_root_local(&self) {
+        flushed(self.0.flush_all(false));
+    }
+
+    fn run_on_each(&self, work: &(dyn Fn(usize) + Sync)) {
+        let outcomes: Vec<_> = std::thread::scope(|scope| {
+            let on = |cpu| move || on_cpu(cpu, || work(cpu));
+            let threads: Vec<_> = (0..self.cpus()).map(|cpu| scope.spawn(on(cpu))).collect();
+            threads.into_iter().map(ScopedJoinHandle::join).collect()
+        });
+        if let Some(panic) = outcomes.into_iter().find_map(Result::err) {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    fn tlb_counts(&self, cpu: usize) -> TlbCounts {
+        let cpu = &self.0.cpus[cpu];
+        TlbCounts {
+            pages: cpu.page_flushes.load(Ordering::Relaxed),
+            all: cpu.full_flushes.load(Ordering::Relaxed),
+            rounds: cpu.rounds.load(Ordering::Relaxed),
+            sent: cpu.sent.load(Ordering::Relaxed),
+            received: cpu.received.load(Ordering::Relaxed),
+        }
+    }
 
     fn inject(&self, point: FailPoint) -> bool {
         self.0.failures.hit(point)
@@ -255,7 +262,9 @@ impl Door for Machine {
         flushed(self.0.close());
         self.irq_restore(irq);
     }
+}
 
+impl Door for Machine {
     fn log(&self, level: Level, line: fmt::Arguments<'_>) {
         let line = line.to_string();
         if self.0.echo {

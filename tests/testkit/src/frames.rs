@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mm::addr::{Order, Pfn, PfnRange};
-use mm::machine::Machine;
+use mm::machine::Memory as _;
 
 use crate::machine::EmulatedMachine;
 

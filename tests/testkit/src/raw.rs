@@ -4,6 +4,7 @@
 //! machine's own walker. Reads RAM as it is, without caches.
 
 use mm::addr::{Pfn, PhysAddr, VirtAddr, VirtRange};
+use mm::machine::Memory as _;
 
 use crate::machine::EmulatedMachine;
 
@@ -169,7 +170,6 @@ pub fn poke(
     entry: u64,
     mut new_table: impl FnMut() -> Pfn,
 ) {
-    use mm::machine::Machine;
     let mut table = root.as_u64() << 12;
     for here in (level + 1..=4).rev() {
         let slot = PhysAddr::new(table + (at >> (12 + 9 * (here - 1)) & 511) * 8);

@@ -3,7 +3,7 @@
 //! Built from the design (offsets, bits, the mask), not from `mm`'s constants.
 
 use mm::addr::VirtAddr;
-use mm::machine::Machine;
+use mm::machine::{Memory as _, Processors as _};
 
 use crate::machine::EmulatedMachine;
 

@@ -3,7 +3,7 @@
 use mm::addr::{NodeId, Order, PAGE_SIZE, Pfn, PfnRange, VirtAddr, VirtRange};
 use mm::audit::{self, Report};
 use mm::frames::{FrameSource, Placement};
-use mm::machine::Machine;
+use mm::machine::Memory as _;
 use mm::page::{self, Memmap, Page};
 use mm::system::Mm;
 use mm::vmemmap::{Fill, HvoError, RamRange, Vmemmap};

@@ -4,7 +4,7 @@
 use mm::addr::{NodeId, Order, Pfn, PhysAddr, VirtAddr};
 use mm::audit::{self, At, Check, Input, Report, ScratchTooSmall, TailClaim};
 use mm::frames::{FrameSource, Placement};
-use mm::machine::Machine;
+use mm::machine::Memory as _;
 use mm::page::Page;
 use mm::vmemmap::RamRange;
 use testkit::raw::{self, bit};

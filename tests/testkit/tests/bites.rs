@@ -7,7 +7,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mm::addr::{Order, Pfn, PfnRange, PhysAddr};
-use mm::machine::{FailPoint, Machine};
+use mm::machine::{FailPoint, Memory as _, Processors as _, Testing as _};
 use mm::page::Page;
 use mm::vmemmap::{Fill, HvoError};
 use testkit::records::Folio;

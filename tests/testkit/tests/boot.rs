@@ -4,7 +4,7 @@
 use mm::addr::{NodeId, Order, PAGE_SIZE, Pfn, PfnRange};
 use mm::audit;
 use mm::frames::{FrameSource, Placement};
-use mm::machine::{FailPoint, Level, Machine};
+use mm::machine::{FailPoint, Level, Memory as _, Testing as _};
 use mm::memblock::{Early, EarlyFrames, Kind, LOW_MEMORY, MapBuilder, MemoryMap, RamRange, Region};
 use mm::numa::{NumaOption, Topology};
 use mm::page::{Flags, Memmap};

@@ -5,7 +5,7 @@ use mm::addr::{MAX_NODES, NodeId, Order, PAGE_SIZE, Pfn, PfnRange};
 use mm::audit;
 use mm::frames::Placement;
 use mm::hugetlb::BootBlocks;
-use mm::machine::{FailPoint, Level, Machine};
+use mm::machine::{FailPoint, Level, Memory as _};
 use mm::memblock::{Early, EarlyFrames, Kind, LOW_MEMORY, MapBuilder, MemoryMap, Region};
 use mm::page::{Flags, Memmap, PageType};
 use mm::system::Mm;

@@ -6,7 +6,7 @@
 use mm::addr::{NodeId, Order, Pfn, PfnRange};
 use mm::buddy::Misuse;
 use mm::frames::{FrameSource, Placement};
-use mm::machine::{FailPoint, Machine};
+use mm::machine::{FailPoint, Memory as _};
 use mm::page::{Flags, PageType};
 use proptest::prelude::*;
 use std::collections::BTreeMap;

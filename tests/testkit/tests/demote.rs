@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mm::addr::{NodeId, Order};
-use mm::machine::{FailPoint, Machine};
+use mm::machine::{FailPoint, Testing as _};
 use mm::page::{self, Page, PageList};
 use mm::vmemmap::Fill;
 use testkit::records::Folio;

@@ -4,7 +4,7 @@ use mm::addr::{NodeId, Order, PAGE_SIZE, Pfn, PfnRange, VirtAddr};
 use mm::audit;
 use mm::frames::{FrameSource, Placement};
 use mm::hugetlb;
-use mm::machine::{FailPoint, Machine};
+use mm::machine::{FailPoint, Memory as _};
 use mm::page::{self, Memmap, Page, PageList};
 use mm::paging::{self, Level};
 use mm::system::Mm;

@@ -6,7 +6,7 @@
 
 use mm::addr::{NodeId, Order, Pfn};
 use mm::frames::{FrameSource, Placement};
-use mm::machine::{FailPoint, Machine};
+use mm::machine::{FailPoint, Memory as _};
 use mm::page::{self, Page, PageList};
 use mm::vmemmap::{Fill, HvoError};
 use proptest::prelude::*;

@@ -8,7 +8,7 @@ use mm::addr::{NodeId, Order, Pfn};
 use mm::frames::{FrameSource, Placement};
 use mm::hugetlb::{Hstate, MapFlags, ReadError, Slot};
 use mm::hwpoison::{Handled, PoisonError, PoisonPolicy};
-use mm::machine::{FailPoint, Machine};
+use mm::machine::{FailPoint, Memory as _};
 use mm::page::{Flags, Page};
 use mm::paging;
 use mm::vmemmap::HvoError;

@@ -1,7 +1,9 @@
 //! The emulated machine itself, on tables written by hand.
 
 use mm::addr::{NodeId, Order, Pfn, PfnRange, PhysAddr, VirtAddr};
-use mm::machine::{FailPoint, Fault, Level, Machine, Probe};
+use mm::machine::{
+    FailPoint, Fault, Level, Machine, Memory as _, Probe, Processors as _, Testing as _,
+};
 use testkit::raw::{self, bit};
 use testkit::{
     Access, Bump, EmulatedMachine, Event, FREED_POISON, FRESH_POISON, Injection, Sabotage,

@@ -2,7 +2,7 @@
 //! watching what its translation cache makes of it.
 
 use mm::addr::{Order, PAGE_SIZE, Pfn, PfnRange, VirtAddr, VirtRange};
-use mm::machine::Machine;
+use mm::machine::{Memory as _, Processors as _, Testing as _};
 use mm::paging::{self, Level, MapError, PteFlags};
 use proptest::prelude::*;
 use testkit::model::{Mapping, PageTable};

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use mm::addr::{NodeId, Order, Pfn};
 use mm::frames::Placement;
 use mm::hugetlb::{Event, FaultError, Hstate, MapFlags, Mapping, Promise, Sharing, Slot};
-use mm::machine::{FailPoint, Machine};
+use mm::machine::{FailPoint, Memory as _, Processors as _};
 use mm::page::{Page, PageType};
 use proptest::prelude::*;
 use testkit::pool_model::{Counters, Model, NODES};

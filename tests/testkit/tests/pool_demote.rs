@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use mm::addr::{NodeId, Order, Pfn};
 use mm::hugetlb::{FaultError, Hstate, MapFlags, Mapping, Promise, Slot};
-use mm::machine::{FailPoint, Machine};
+use mm::machine::{FailPoint, Memory as _, Processors as _};
 use mm::page::{self, PageType};
 use proptest::prelude::*;
 use testkit::pool_model::{Counters, Model, NODES, node_id};

@@ -5,7 +5,7 @@ use std::sync::Barrier;
 
 use mm::addr::{NodeId, Order};
 use mm::hugetlb::{Counts, MapFlags, Slot};
-use mm::machine::Machine;
+use mm::machine::Memory as _;
 use mm::page::Page;
 use testkit::World;
 

@@ -2,7 +2,7 @@
 //! that nobody ever writes or frees it.
 
 use mm::addr::{NodeId, Order, PAGE_SIZE, PhysAddr};
-use mm::machine::{FailPoint, Machine};
+use mm::machine::{FailPoint, Memory as _, Processors as _};
 use mm::page::{Flags, Page};
 use mm::paging::{self, Level};
 use mm::vmemmap::{Fill, HvoError, Totals};

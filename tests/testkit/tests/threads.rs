@@ -5,7 +5,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mm::addr::{NodeId, Order};
-use mm::machine::Machine;
+use mm::machine::{Memory as _, Processors as _};
 use mm::page::Page;
 use mm::vmemmap::Fill;
 use testkit::World;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use lab::memdesc::Kind;
 use mm::addr::{Order, PAGE_SIZE, PMD_SIZE, PUD_SIZE, Pfn, PhysAddr, VirtAddr};
-use mm::machine::Machine as _;
+use mm::machine::Memory as _;
 use mm::page::Flags;
 use mm::page::encoding::{
     BlockInfo, Encoding, MemoryModel, PageShape, PageShapeInfo, Sharing, Support, support,

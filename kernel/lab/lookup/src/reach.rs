@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use mm::addr::PAGE_SIZE;
-use mm::machine::Machine as _;
+use mm::machine::Memory as _;
 use mm::paging;
 
 use crate::build::{DESCRIPTOR, Space, mark};

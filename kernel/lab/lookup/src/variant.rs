@@ -1,7 +1,7 @@
 //! A memmap that is measured.
 
 use mm::addr::VirtAddr;
-use mm::machine::Machine as _;
+use mm::machine::Memory as _;
 use mm::page::encoding::{Encoding, PageShape};
 
 use crate::chase::{self, Chain, Chase, Pattern};

@@ -7,7 +7,7 @@ use lab::memdesc::{
 };
 use mm::addr::{Order, Pfn};
 use mm::frames::Placement;
-use mm::machine::Machine;
+use mm::machine::{Memory as _, Processors as _};
 use testkit::schedule::{Done, Story, explore, search, small};
 use testkit::{Sabotage, World};
 

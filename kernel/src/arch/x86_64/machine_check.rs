@@ -11,7 +11,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use mm::addr::{PAGE_SHIFT, Pfn};
-use mm::machine::Machine as _;
+use mm::machine::Processors as _;
 use x86_64::registers::control::{Cr4, Cr4Flags};
 use x86_64::registers::model_specific::Msr;
 

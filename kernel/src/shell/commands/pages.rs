@@ -3,7 +3,7 @@
 use core::fmt::{self, Write as _};
 
 use mm::addr::{Order, PAGE_SIZE, Pfn, VirtAddr};
-use mm::machine::Machine as _;
+use mm::machine::{Memory as _, Processors as _};
 use mm::page::{self, Flags, Page, PageType};
 use mm::paging::{self, Level, Pte, PteFlags};
 use shell::{Command, Context, Status, kstrtoul};

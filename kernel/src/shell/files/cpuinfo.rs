@@ -1,6 +1,6 @@
 //! `/proc/cpuinfo`: a paragraph for each CPU that is online.
 
-use mm::machine::Machine as _;
+use mm::machine::Processors as _;
 use shell::Files;
 
 use crate::arch::x86_64::{cpu, percpu, tsc};

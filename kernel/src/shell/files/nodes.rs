@@ -3,7 +3,7 @@
 use core::fmt;
 
 use mm::addr::NodeId;
-use mm::machine::Machine as _;
+use mm::machine::Processors as _;
 use shell::Files;
 
 use super::hugepages::{self, hstate_at};

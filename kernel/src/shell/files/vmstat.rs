@@ -8,7 +8,7 @@
 use core::fmt::Write;
 
 use mm::hugetlb::Event;
-use mm::machine::{FailPoint, Machine as _, TlbCounts};
+use mm::machine::{FailPoint, Processors as _, Testing as _, TlbCounts};
 use shell::{Errno, Files};
 
 use crate::fault;

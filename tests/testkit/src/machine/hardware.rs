@@ -6,7 +6,9 @@ use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use mm::addr::{NodeId, Pfn, PhysAddr, VirtAddr};
-use mm::machine::{FailPoint, Fault, IrqState, Level, Machine, Probe, TlbCounts};
+use mm::machine::{
+    FailPoint, Fault, IrqState, Level, Machine, Memory, Probe, Processors, Testing, TlbCounts,
+};
 
 use super::{Cpu, EmulatedMachine, NO_ROOT, NOT_WATCHED, Speculation, THIS_CPU, lock};
 use crate::events::Event;
@@ -273,7 +275,7 @@ fn update_half(
     .map_err(|old| half(old, at))
 }
 
-impl Machine for EmulatedMachine {
+impl Memory for EmulatedMachine {
     fn read_phys(&self, at: PhysAddr) -> u64 {
         self.step(Point::Access);
         self.word(at).load(Ordering::Acquire)
@@ -409,35 +411,6 @@ impl Machine for EmulatedMachine {
         })
     }
 
-    fn probe(&self, at: VirtAddr, how: Probe) -> Result<(), Fault> {
-        self.step(Point::Access);
-        let result = match how {
-            Probe::Load => self.access(at, 4, false, |word| {
-                word.load(Ordering::Acquire);
-            }),
-            Probe::Store => self.access(at, 4, true, |word| {
-                let value = half(word.load(Ordering::Acquire), at);
-                let _old = update_half(word, at, |_| Some(value));
-            }),
-            // A locked instruction writes even when it changes nothing, so what
-            // matters is that the access was for writing.
-            Probe::CmpxchgFailing | Probe::XaddZero => self.access(at, 4, true, |word| {
-                word.fetch_add(0, Ordering::AcqRel);
-            }),
-            Probe::XaddOne => self.access(at, 4, true, |word| {
-                let _old = update_half(word, at, |old| Some(old.wrapping_add(1)));
-            }),
-            Probe::Bts => self.access(at, 4, true, |word| {
-                let _old = update_half(word, at, |old| Some(old | 1));
-            }),
-        };
-        match result {
-            Ok(()) => Ok(()),
-            Err(Trouble::Fault(fault)) => Err(fault),
-            Err(Trouble::Violation(violation)) => self.caught(violation),
-        }
-    }
-
     fn root(&self) -> Pfn {
         let root = self.root.load(Ordering::Acquire);
         assert!(
@@ -454,7 +427,9 @@ impl Machine for EmulatedMachine {
     fn page_size_may_change(&self) -> bool {
         !self.multi_hit || self.hides_multi_hit
     }
+}
 
+impl Processors for EmulatedMachine {
     fn flush_page_local(&self, at: VirtAddr) {
         self.step(Point::Flush);
         let cpu = self.this_cpu();
@@ -472,10 +447,6 @@ impl Machine for EmulatedMachine {
         self.cpus[cpu].full_flushes.fetch_add(1, Ordering::Relaxed);
         self.events.push(Event::FlushAll { cpu });
         self.flush_unless_sabotaged(Late { cpu, page: None });
-    }
-
-    fn reload_root_local(&self) {
-        lock(&self.cpu().tlb).flush_non_global();
     }
 
     fn on_each_cpu(&self, work: &(dyn Fn() + Sync)) {
@@ -514,19 +485,6 @@ impl Machine for EmulatedMachine {
         }
     }
 
-    fn run_on_each(&self, work: &(dyn Fn(usize) + Sync)) {
-        let outcomes: Vec<_> = std::thread::scope(|scope| {
-            let on = |cpu| move || self.on_cpu(cpu, || work(cpu));
-            let threads: Vec<_> = (0..self.cpus.len())
-                .map(|cpu| scope.spawn(on(cpu)))
-                .collect();
-            threads.into_iter().map(ScopedJoinHandle::join).collect()
-        });
-        if let Some(panic) = outcomes.into_iter().find_map(Result::err) {
-            std::panic::resume_unwind(panic);
-        }
-    }
-
     fn touch_watchdog(&self) {}
 
     fn wait_until(&self, what: &str, done: &mut dyn FnMut() -> bool) {
@@ -550,17 +508,6 @@ impl Machine for EmulatedMachine {
 
     fn node_of_cpu(&self, cpu: usize) -> NodeId {
         NodeId::of(self.cpus[cpu].node.load(Ordering::Relaxed))
-    }
-
-    fn tlb_counts(&self, cpu: usize) -> TlbCounts {
-        let cpu = &self.cpus[cpu];
-        TlbCounts {
-            pages: cpu.page_flushes.load(Ordering::Relaxed),
-            all: cpu.full_flushes.load(Ordering::Relaxed),
-            rounds: cpu.rounds.load(Ordering::Relaxed),
-            sent: cpu.sent.load(Ordering::Relaxed),
-            received: cpu.received.load(Ordering::Relaxed),
-        }
     }
 
     fn held_locks(&self) -> &AtomicU32 {
@@ -591,6 +538,65 @@ impl Machine for EmulatedMachine {
         }
         self.step(Point::Irq);
     }
+}
+
+impl Testing for EmulatedMachine {
+    fn probe(&self, at: VirtAddr, how: Probe) -> Result<(), Fault> {
+        self.step(Point::Access);
+        let result = match how {
+            Probe::Load => self.access(at, 4, false, |word| {
+                word.load(Ordering::Acquire);
+            }),
+            Probe::Store => self.access(at, 4, true, |word| {
+                let value = half(word.load(Ordering::Acquire), at);
+                let _old = update_half(word, at, |_| Some(value));
+            }),
+            // A locked instruction writes even when it changes nothing, so what
+            // matters is that the access was for writing.
+            Probe::CmpxchgFailing | Probe::XaddZero => self.access(at, 4, true, |word| {
+                word.fetch_add(0, Ordering::AcqRel);
+            }),
+            Probe::XaddOne => self.access(at, 4, true, |word| {
+                let _old = update_half(word, at, |old| Some(old.wrapping_add(1)));
+            }),
+            Probe::Bts => self.access(at, 4, true, |word| {
+                let _old = update_half(word, at, |old| Some(old | 1));
+            }),
+        };
+        match result {
+            Ok(()) => Ok(()),
+            Err(Trouble::Fault(fault)) => Err(fault),
+            Err(Trouble::Violation(violation)) => self.caught(violation),
+        }
+    }
+
+    fn reload_root_local(&self) {
+        lock(&self.cpu().tlb).flush_non_global();
+    }
+
+    fn run_on_each(&self, work: &(dyn Fn(usize) + Sync)) {
+        let outcomes: Vec<_> = std::thread::scope(|scope| {
+            let on = |cpu| move || self.on_cpu(cpu, || work(cpu));
+            let threads: Vec<_> = (0..self.cpus.len())
+                .map(|cpu| scope.spawn(on(cpu)))
+                .collect();
+            threads.into_iter().map(ScopedJoinHandle::join).collect()
+        });
+        if let Some(panic) = outcomes.into_iter().find_map(Result::err) {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    fn tlb_counts(&self, cpu: usize) -> TlbCounts {
+        let cpu = &self.cpus[cpu];
+        TlbCounts {
+            pages: cpu.page_flushes.load(Ordering::Relaxed),
+            all: cpu.full_flushes.load(Ordering::Relaxed),
+            rounds: cpu.rounds.load(Ordering::Relaxed),
+            sent: cpu.sent.load(Ordering::Relaxed),
+            received: cpu.received.load(Ordering::Relaxed),
+        }
+    }
 
     fn inject(&self, point: FailPoint) -> bool {
         self.injector.hit(point)
@@ -610,7 +616,9 @@ impl Machine for EmulatedMachine {
         self.set_write_protect(true);
         self.irq_restore(irq);
     }
+}
 
+impl Machine for EmulatedMachine {
     fn log(&self, level: Level, line: fmt::Arguments<'_>) {
         lock(&self.lines).push((level, line.to_string()));
     }

@@ -2,7 +2,7 @@
 //! the schedules, built from [`records`] and not from `mm`.
 
 use mm::addr::{Order, VirtAddr};
-use mm::machine::Machine;
+use mm::machine::{Memory as _, Processors as _};
 use mm::page::{self, Page};
 
 use crate::machine::EmulatedMachine;

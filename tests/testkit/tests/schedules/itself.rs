@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use mm::addr::{Pfn, PfnRange};
-use mm::machine::Machine;
+use mm::machine::{Memory as _, Processors as _};
 use testkit::schedule::{Failure, Plan, Story, Strategy, run};
 use testkit::{EmulatedMachine, Sabotage};
 

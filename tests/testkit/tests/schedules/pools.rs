@@ -2,7 +2,7 @@
 //! as compaction would.
 
 use mm::addr::{Order, Pfn};
-use mm::machine::Machine;
+use mm::machine::{Memory as _, Processors as _};
 use mm::page::{self, PageType};
 use testkit::World;
 use testkit::schedule::{Done, Story, explore};

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use mm::addr::{NodeId, Order};
 use mm::frames::{FrameSource, Placement};
-use mm::machine::Machine;
+use mm::machine::Memory as _;
 use mm::page::{self, Page};
 use testkit::World;
 use testkit::schedule::{Done, Story, View, explore, search, small};

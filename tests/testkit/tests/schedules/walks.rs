@@ -1,6 +1,6 @@
 //! Software walks of the vmemmap's tables, beside a fold that takes a table away.
 
-use mm::machine::Machine;
+use mm::machine::Memory as _;
 use mm::paging::{self, Level};
 use mm::report;
 use testkit::World;
