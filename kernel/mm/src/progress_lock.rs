@@ -31,7 +31,7 @@ impl ProgressLock {
     /// Takes the lock.
     ///
     /// # Panics
-    /// If the holder makes no progress for as long as [`Machine::wait_until`] allows.
+    /// If the holder makes no progress for as long as [`Processors::wait_until`](crate::machine::Processors::wait_until) allows.
     pub(crate) fn lock<M: Machine>(&self, m: &M) -> ProgressGuard<'_> {
         self.lock_and(m, &|| ())
     }

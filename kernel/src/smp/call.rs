@@ -16,7 +16,7 @@ use crate::arch::x86_64::percpu::{self, count};
 type Work<'a> = &'a (dyn Fn() + Sync);
 
 /// Runs `work` on every online CPU, with interrupts off there, and waits for all.
-/// See [`mm::machine::Machine::on_each_cpu`].
+/// See [`mm::machine::Processors::on_each_cpu`].
 #[doc(alias = "smp_call_function_many_cond")]
 pub(crate) fn on_each_cpu(work: Work<'_>) {
     let alone = online() == 1;

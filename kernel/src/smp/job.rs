@@ -22,7 +22,7 @@ static WORK: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 static BUSY: AtomicBool = AtomicBool::new(false);
 
 /// Runs `work(cpu)` on every online CPU at once and waits for all. See
-/// [`mm::machine::Machine::run_on_each`].
+/// [`mm::machine::Testing::run_on_each`].
 ///
 /// # Panics
 /// If a job is under way.

@@ -235,7 +235,7 @@ impl Shared {
 
 /// A machine that is this process.
 ///
-/// A thread plays CPU 0 unless [`mm::machine::Machine::run_on_each`] started it.
+/// A thread plays CPU 0 unless [`mm::machine::Testing::run_on_each`] started it.
 pub struct Machine(Arc<Shared>);
 
 impl fmt::Debug for Machine {

@@ -67,7 +67,7 @@ pub(crate) struct PerCpu {
     apic_id: AtomicU32,
     /// How far it is: see [`crate::smp`].
     pub(crate) state: AtomicU8,
-    /// [`mm::machine::Machine::held_locks`].
+    /// [`mm::machine::Processors::held_locks`].
     pub(crate) held_locks: AtomicU32,
     /// CPUs whose call this one has not taken.
     pub(crate) callers: CpuMask,

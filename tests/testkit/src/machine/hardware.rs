@@ -142,7 +142,7 @@ impl EmulatedMachine {
             && !schedule::is_scheduled()
     }
 
-    /// [`Machine::fill_phys`] frame by frame; `at` is a multiple of 64.
+    /// [`Memory::fill_phys`] frame by frame; `at` is a multiple of 64.
     fn fill_plain(&self, at: PhysAddr, record: &[u64; 8], count: u64) {
         let mut n = 0;
         while n < count {
