@@ -8,7 +8,7 @@ use ktest::{Outcome, Stop, check_eq, skip};
 use mm::addr::{NodeId, Order, Pfn, VirtAddr};
 use mm::frames::{FrameSource, Placement};
 use mm::hugetlb::{Backing, Hstate};
-use mm::machine::Machine;
+use mm::machine::{Level, Machine};
 use mm::page::encoding::Sharing;
 use mm::page::{self, Page};
 use mm::paging;
@@ -98,8 +98,13 @@ impl<'a, M: Machine> Env<'a, M> {
         self.mm.nodes.free(self.m, block, order);
     }
 
-    /// Gives back what a case that ended early still holds.
-    pub fn sweep(&self) {
+    /// Gives back what a case with this `outcome` still holds, if it ended early.
+    pub fn sweep_after(&self, outcome: &Outcome) {
+        let Err(stop) = outcome else { return };
+        // Said first: on a machine that the case has found broken, the sweep may be the end.
+        if let Stop::Failed(failure) = stop {
+            self.m.log(Level::Warn, format_args!("{failure}"));
+        }
         self.kept.sweep(self);
     }
 
@@ -300,9 +305,7 @@ pub fn tidy<M: Machine>(env: &Env<'_, M>, case: impl FnOnce() -> Outcome) -> Out
     env.kept.look(env);
     let before = env.snapshot();
     let outcome = case();
-    if outcome.is_err() {
-        env.sweep();
-    }
+    env.sweep_after(&outcome);
     clear_scratch(env);
     if let Err(Stop::Skipped(reason)) = &outcome {
         let after = env.snapshot();

@@ -39,8 +39,8 @@ pub fn on_empty_pools<M: Machine>(env: &Env<'_, M>, case: impl FnOnce() -> Outco
         env.kept.set_aside(memmap.pfn(*head), true);
     }
     let outcome = case();
+    env.sweep_after(&outcome);
     if outcome.is_err() {
-        env.sweep();
         // Every folio that is free now is the case's: one that ended early has not shrunk its pools.
         for h in env.mm.hugetlb.hstates() {
             shrink(env, h, h.total(env.m).free);

@@ -7,12 +7,12 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use mm::addr::{ENTRIES, Order, Pfn, PhysAddr};
+use mm::addr::{ENTRIES, Order, PAGE_SIZE, Pfn, PhysAddr};
 use mm::hugetlb::Hstate;
 use mm::hwpoison::PoisonPolicy;
 use mm::machine::{FailPoint, Machine};
 use mm::page::{self, Flags, Page, PageType};
-use mm::paging::{self, Level, Pte};
+use mm::paging::{self, Level, Pte, PteFlags};
 use mm::vmemmap::{self, Fill};
 use spin::Mutex;
 
@@ -312,13 +312,16 @@ fn give_back<M: Machine>(env: &Env<'_, M>, block: Pfn, order: Order) {
         }
         return;
     }
-    wipe(env, block, order);
-    env.free(block, order);
+    if wipe(env, block, order) {
+        env.free(block, order);
+    }
 }
 
 /// Makes the struct pages of an allocated block what they were when it was allocated, whatever is
-/// in them: compound pages, folded or not, or blocks of another allocator.
-pub(crate) fn wipe<M: Machine>(env: &Env<'_, M>, block: Pfn, order: Order) {
+/// in them: compound pages, folded or not, or blocks of another allocator. Returns false if some
+/// cannot be written, where a case has found the machine broken or there is no memory to unfold
+/// them: the block is lost then.
+pub(crate) fn wipe<M: Machine>(env: &Env<'_, M>, block: Pfn, order: Order) -> bool {
     let (m, first) = (env.m, env.page(block));
     let (mark, node) = (first.index(m), first.node(m));
     let mut n = 0;
@@ -326,20 +329,30 @@ pub(crate) fn wipe<M: Machine>(env: &Env<'_, M>, block: Pfn, order: Order) {
         let head = first.nth(n);
         let mut pages = 1;
         if head.is_head(m) && vmemmap::is_optimized(m, head) {
-            let order = page::folio_order(m, head);
+            let Some(order) = page::folio_order_seen(m, head) else {
+                return false;
+            };
             head.set_ref_count(m, 0);
             let vmemmap = &env.mm.vmemmap;
-            // Without memory it stays folded, and what is written below would fault.
             if vmemmap.restore_folio(m, &env.mm.nodes, head, order, Fill::Tails) != Ok(()) {
-                panic!("no memory to unfold what a case has left at {head:?}");
+                return false;
             }
             pages = order.pages();
         }
         n += pages;
+    }
+    let (mut at, end) = (first.address(), first.nth(order.pages()).address());
+    while at < end {
+        let leaf = paging::leaf(m, m.root(), at);
+        if !leaf.is_some_and(|leaf| leaf.pte.flags().contains(PteFlags::WRITABLE)) {
+            return false;
+        }
+        at = at.align_down(PAGE_SIZE).offset(PAGE_SIZE);
     }
     let clean = page::clean_record(node, Flags::empty());
     for n in 0..order.pages() {
         first.nth(n).set_record(m, &clean);
     }
     first.set_index(m, mark);
+    true
 }

@@ -74,8 +74,9 @@ impl<'a, 'b, M: Machine> Arena<'a, 'b, M> {
         let outcome = case(&arena);
         if outcome.is_err() {
             first.set_index(m, mark);
-            sweep::wipe(env, block, both);
-            env.free(block, both);
+            if sweep::wipe(env, block, both) {
+                env.free(block, both);
+            }
             return outcome;
         }
         let whole = arena.buddy.lock(m).alloc(m, order);
