@@ -254,12 +254,12 @@ pub trait Processors: Sync {
     /// (INV-9).
     fn on_each_cpu(&self, work: &(dyn Fn() + Sync));
 
-    /// Says that the work under way on this CPU gets on.
+    /// Tells the watchdog that this CPU is making progress.
     #[doc(alias = "touch_softlockup_watchdog")]
     fn touch_watchdog(&self);
 
-    /// Turns in a circle until `done`. If that takes longer than the watchdog's limit (see
-    /// [`Testing::run_on_each`]) the machine ends with a report that names `what` was waited for.
+    /// Spins until `done` returns true. After the watchdog's limit (see [`Testing::run_on_each`])
+    /// the machine ends with a report that names `what`.
     #[doc(alias = "cpu_relax")]
     fn wait_until(&self, what: &str, done: &mut dyn FnMut() -> bool);
 

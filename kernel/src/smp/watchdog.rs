@@ -55,7 +55,7 @@ pub(super) struct Stuck {
     pub(super) why: &'static str,
 }
 
-/// Turns in a circle until `done`.
+/// Spins until `done` returns true.
 ///
 /// # Panics
 /// If that takes more of this CPU's time than the limit: `what` was waited for.
@@ -69,7 +69,7 @@ pub(crate) fn wait_until(what: &str, done: &mut dyn FnMut() -> bool) {
     });
 }
 
-/// Turns in a circle until `done`.
+/// Spins until `done` returns true.
 ///
 /// # Panics
 /// If that takes more than the limit, with the words of `stuck`.
@@ -110,7 +110,7 @@ pub(super) fn wait_for_work(cpu: usize, done: &dyn Fn() -> bool) {
 /// What a panic adds about a CPU that shows no sign of life.
 const DEAF: &str = ", and takes no NMI";
 
-/// Turns in a circle until `done`. If that takes too long, although the CPU that `who` names has
+/// Spins until `done` returns true. If that takes too long, although the CPU that `who` names has
 /// run meanwhile, or does not even take an NMI, `give_up` is called with what is to be said of that.
 fn turn_until(
     done: &mut dyn FnMut() -> bool,

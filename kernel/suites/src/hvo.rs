@@ -65,7 +65,7 @@ fn head_data<M: Machine>(env: &Env<'_, M>, head: Page) -> Vec<page::Record> {
         .collect()
 }
 
-/// Writes something to tell by into head and first tails; undone by [`plain`].
+/// Writes recognisable values into the head and the first tails; [`plain`] clears them.
 fn write_marks<M: Machine>(env: &Env<'_, M>, head: Page) {
     head.set_mapping(env.m, 0x1111_2222_3333_4444);
     head.set_private(env.m, 0x5555);

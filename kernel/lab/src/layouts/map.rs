@@ -156,7 +156,7 @@ impl<E: Encoding, S: PageShape, Mo: Model> Map<E, S, Mo> {
         }
     }
 
-    /// Gives all memory back. Shared struct pages are no matter.
+    /// Frees all memory, whether or not folios are still folded.
     pub fn release<M: Machine>(mut self, m: &M, frames: &impl FrameSource<M>) -> Ledger {
         if let Some(place) = self.place.take() {
             Mo::release::<M, S>(m, frames, &self.spec, &place, &mut self.ledger);

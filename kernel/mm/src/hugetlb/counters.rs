@@ -381,8 +381,9 @@ impl Pools {
         can
     }
 
-    /// Asks for up to `want` surplus folios to be made; how many may be. They are to
-    /// be reported with [`Pools::came`].
+    /// Reserves room under the overcommit limit for up to `want` surplus folios that are about to be
+    /// allocated. Returns how many were granted; each is given up by [`Pools::came`], whether or
+    /// not it was allocated.
     pub(super) fn expect(&mut self, want: u64) -> u64 {
         let room = self
             .overcommit
@@ -392,7 +393,8 @@ impl Pools {
         granted
     }
 
-    /// Of the folios expected, `count` are here or will not be.
+    /// Gives up the room of `count` folios that [`Pools::expect`] granted: they are allocated and
+    /// counted now, or will not be.
     pub(super) const fn came(&mut self, count: u64) {
         self.coming -= count;
     }

@@ -23,12 +23,13 @@ impl HugeTlb {
         smaller.find(|target| target.order() < h.order())
     }
 
-    /// Demotes up to `count` free persistent folios of `h` that no mapping was promised,
-    /// of `node` or of all nodes in turn; how many. A folded folio becomes folded
-    /// ones, whatever the switch says: nothing is allocated but the frames for their heads and
-    /// the tables that these need. One that is not becomes what the switch says.
+    /// Demotes up to `count` free persistent folios of `h` that no mapping was promised, of `node`
+    /// or of all nodes in turn. Returns how many were demoted.
     ///
-    /// A folio for which there are too few frames stays what it is, and ends it.
+    /// The parts of a folded folio stay folded whatever `hugetlb_optimize_vmemmap` says: only
+    /// frames for their heads, and the tables that these need, are allocated. The parts of an
+    /// unfolded folio are folded if the switch is on. The first folio for which there is too little
+    /// memory stays what it is, and ends the work.
     #[doc(alias = "demote_pool_huge_page")]
     #[doc(alias = "demote_store")]
     pub fn demote<M: Machine>(

@@ -41,11 +41,11 @@ pub(crate) enum Hold<'a> {
 }
 
 impl HugeTlb {
-    /// The huge page that `pfn` is part of, which it may cease to be at once.
+    /// Returns the huge page that `pfn` is part of, which it may cease to be at once.
     ///
-    /// What is asked is who starts at each boundary before it, not whose tail its struct page
-    /// is: that page may be none yet, or no longer, in a folio on its way from or to the
-    /// allocator.
+    /// Looks for a head of each size at the boundary below `pfn` instead of following
+    /// `compound_head`: in a folio on its way from or to the allocator a struct page may be no tail
+    /// yet, or no longer.
     pub(crate) fn folio_of<M: Machine>(
         &self,
         m: &M,
@@ -113,11 +113,12 @@ impl HugeTlb {
     }
 }
 
-/// Holds a folio if it is what it seemed to be, and free or in use.
+/// Holds the folio with head `head` if it still is a hugetlb folio of `h` and is free or in use.
 ///
-/// Under the lock a folio is neither given out nor freed, unless it had left its pool
-/// before. Such a one had no reference and was on no list when the lock was taken: so the
-/// count is looked at before it is asked who it is, and again when it is known.
+/// The lock keeps folios from being handed out or freed, but for one that had left its pool before
+/// the lock was taken. Such a folio has a reference count of 0 and is on no free list. So the count
+/// is read first, then whether `head` is the folio that is meant, and only then the reference is
+/// taken, which reads the count again.
 fn try_hold<'a, M: Machine>(m: &M, h: &'a Hstate, head: Page) -> Option<Held<'a>> {
     let mut pools = h.pools.lock(m);
     let used = head.ref_count(m) > 0;
@@ -145,8 +146,9 @@ fn is_head_of<M: Machine>(m: &M, h: &Hstate, head: Page) -> bool {
 
 /// Whether a free folio of `h` starts at `head`. Under the lock of `h`, so that it stays.
 ///
-/// A page that is no such head may hold anything where the mark of a free one is, and may
-/// become one beside us; but not a free one. So it is asked twice.
+/// `private` of a page that is not such a head can hold any value, the mark of a free folio
+/// included, and the page can become a head at the same time. It cannot become a *free* head, which
+/// needs the lock. So the mark is read before the type and after it.
 pub(super) fn is_free_of<M: Machine>(m: &M, h: &Hstate, head: Page) -> bool {
     is_free(m, head) && is_head_of(m, h, head) && is_free(m, head)
 }

@@ -52,9 +52,10 @@ impl HugeTlb {
     /// and what else of it is known to be broken.
     ///
     /// # Errors
-    /// [`Undissolved`]; busy is also a folio that is something else by now, and, if `broken`
-    /// is named, one that is to go already. One with broken frames for which there was no
-    /// memory is surplus then, and tried again later; any other is as it was.
+    /// - [`Undissolved::Busy`] if the folio is used or promised, is no free folio of this size any
+    ///   more, or, with `broken` given, has a broken frame already. It is as it was.
+    /// - [`Undissolved::NoMemory`] if its struct pages cannot be restored. A folio with broken
+    ///   frames stays as surplus and is tried again later; any other is as it was.
     #[doc(alias = "dissolve_free_hugetlb_folio")]
     pub(crate) fn dissolve_free<M: Machine>(
         &self,
@@ -68,7 +69,8 @@ impl HugeTlb {
         let node = head.node(m);
         let mut pools = h.pools.lock(m);
         let kind = pools.kind_to_go(node);
-        // Named is a frame that works still; else it is for the broken ones that it goes.
+        // With `broken` a frame that still works is taken out, so the folio must have no broken one
+        // yet; without it, the folio goes because it has.
         if !is_free_of(m, h, head) || has_hwpoisoned(m, head) == broken.is_some() {
             return Err(Undissolved::Busy);
         }

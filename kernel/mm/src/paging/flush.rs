@@ -1,4 +1,4 @@
-//! What a changed mapping owes to the TLBs.
+//! TLB flushes that are still to be done.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -44,7 +44,7 @@ pub struct Flush {
 }
 
 impl Flush {
-    /// Owed for `range`.
+    /// Returns a flush of `range` that is still to be done.
     pub const fn new(range: VirtRange) -> Self {
         Self { range }
     }
@@ -64,8 +64,8 @@ impl Flush {
         merged
     }
 
-    /// Pays: on return no CPU holds an older translation of the range. Entries
-    /// of larger size that cover a page of it are dropped with it.
+    /// Flushes the range on every CPU and waits: on return no CPU holds a translation of it that is
+    /// older than the call. Entries of larger size that cover a page of it are dropped, too.
     #[doc(alias = "flush_tlb_kernel_range")]
     pub fn flush<M: Machine>(self, m: &M) {
         let start = self.range.start.align_down(PAGE_SIZE);

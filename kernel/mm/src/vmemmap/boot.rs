@@ -103,7 +103,8 @@ impl Vmemmap {
         self.boot.iter()
     }
 
-    /// Ends that `block` is set aside: somebody has taken it over. Whether it was.
+    /// Removes `block` from the blocks that were set aside at boot, because a pool owns it now.
+    /// Returns whether it was one of them.
     pub fn take_over(&self, block: Pfn) -> bool {
         self.boot.remove(block)
     }

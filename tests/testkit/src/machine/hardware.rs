@@ -109,7 +109,7 @@ impl EmulatedMachine {
         }
     }
 
-    /// Lets other CPUs go first, if there is a scheduler; a random number of its.
+    /// Yields to the scheduler, if one is running. Returns a random number drawn from it.
     /// Flushes that were put off until this CPU gets round to them are done then.
     fn step(&self, point: Point) -> u64 {
         let random = schedule::point(point);
