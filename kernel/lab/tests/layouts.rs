@@ -200,8 +200,10 @@ fn readme_has_the_table() {
     assert_eq!(parts.len(), 3, "README.md has two lines {mark:?}");
     let mut table = String::new();
     layouts::write_table(&mut table).unwrap();
+    // README wraps its lines, the program does not.
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
-        parts[1].trim() == table.trim(),
+        words(parts[1]) == words(&table),
         "the table between the comments in README.md is not what the program prints:\n\n{table}"
     );
 }
